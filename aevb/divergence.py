@@ -1,0 +1,29 @@
+r"""The KL divergence of a diagonal Gaussian from the standard one (paper, Appendix B)."""
+
+from torch import Tensor
+from torch.distributions import Independent, Normal
+
+__all__ = ["gaussian_kl"]
+
+
+def gaussian_kl(q: Independent) -> Tensor:
+    r"""The divergence of :math:`q` from the prior :math:`\mathcal{N}(0, I)` (paper, App. B).
+
+    .. math::
+        D_{KL}(\mathcal{N}(\mu, \operatorname{diag} \sigma^2) \,\|\, \mathcal{N}(0, I))
+        = -\frac{1}{2} \sum_{j=1}^{J} \bigl(1 + \log \sigma_j^2 - \mu_j^2 - \sigma_j^2\bigr)
+
+    Args:
+        q: A diagonal Gaussian, ``Independent(Normal(mu, sigma), 1)``, event shape ``(J,)``.
+
+    Returns:
+        The divergence in nats, of ``q``'s batch shape; zero only where ``q`` is the prior.
+
+    Raises:
+        TypeError: If ``q`` is not a diagonal Gaussian.
+    """
+    normal = getattr(q, "base_dist", None)
+    if not isinstance(normal, Normal) or q.reinterpreted_batch_ndims != 1:
+        raise TypeError(f"q: expected Independent(Normal, 1), found {q}")
+    variance = normal.scale**2
+    return -0.5 * (1 + variance.log() - normal.loc**2 - variance).sum(-1)

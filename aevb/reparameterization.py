@@ -1,0 +1,54 @@
+r"""The reparameterization trick (paper, section 2.4).
+
+A draw :math:`z \sim q_\phi(z|x)` is written :math:`z = g_\phi(\epsilon, x)` with noise
+:math:`\epsilon \sim p(\epsilon)` that does not depend on :math:`\phi`. The average of
+:math:`f(z)` over draws is then differentiable in :math:`\phi` (eqs 4 and 5).
+"""
+
+import torch
+from torch import Tensor
+from torch.distributions import Independent, Normal
+
+__all__ = ["location_scale", "sample"]
+
+
+def location_scale(epsilon: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    r"""The map of a location--scale family, :math:`g(\epsilon) = \mathrm{loc} +
+    \mathrm{scale} \odot \epsilon` (paper, section 2.4, case 2).
+
+    Args:
+        epsilon: Draws of the family's standard member (location 0, scale 1).
+        loc: The location; broadcasts against ``epsilon``.
+        scale: The scale; broadcasts against ``epsilon``.
+
+    Returns:
+        Draws of the member with that location and scale.
+    """
+    return loc + scale * epsilon
+
+
+def sample(q: Independent, samples: int = 1, generator: torch.Generator | None = None) -> Tensor:
+    r"""Draws :math:`z^{(l)} = \mu + \sigma \odot \epsilon^{(l)}` of a diagonal Gaussian (eq. 4).
+
+    Args:
+        q: ``Independent(Normal(mu, sigma), 1)``, batch shape ``(M,)``, event shape ``(J,)``.
+        samples: The number of draws per datapoint, :math:`L`.
+        generator: The source of the noise.
+
+    Returns:
+        The draws, shape ``(L, M, J)``, differentiable in ``mu`` and ``sigma``.
+
+    Raises:
+        TypeError: If ``q`` is not a diagonal Gaussian.
+        ValueError: If ``samples`` is smaller than one.
+    """
+    normal = getattr(q, "base_dist", None)
+    if not isinstance(normal, Normal):
+        raise TypeError(f"q: expected Independent(Normal, 1), found {q}")
+    if samples < 1:
+        raise ValueError(f"samples: expected at least 1, found {samples}")
+    loc = normal.loc
+    epsilon = torch.randn(
+        (samples, *loc.shape), generator=generator, dtype=loc.dtype, device=loc.device
+    )
+    return location_scale(epsilon, loc, normal.scale)
