@@ -1,0 +1,240 @@
+r"""The book's notebooks: run one with other parameters, store the outputs of its checked cells.
+
+A chapter's claims are code cells tagged ``nbval-check-output``: each prints a short deterministic
+line, and that line, stored in the notebook, is what the tests compare a fresh run with. Only
+those cells keep an output in the repository, so that a change of a figure changes no notebook.
+
+A figure's notebook has a cell tagged ``parameters`` (its third). papermill runs it with other
+values, and merely logs a name that the notebook does not have, so that a misspelled name would
+silently run the defaults. :func:`run` refuses it.
+
+On the command line::
+
+    python -m aevb.notebooks run book/figure_2_lower_bound.ipynb -o out.ipynb -p preset smoke
+    python -m aevb.notebooks store book/sgvb.ipynb
+"""
+
+import argparse
+import ast
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+__all__ = ["NotebookError", "parameters", "run", "store"]
+
+CHECKED = "nbval-check-output"
+PARAMETERS = "parameters"
+
+# The notebook's own metadata, without what changes from one machine to the next.
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+class NotebookError(RuntimeError):
+    """A notebook cannot be read, run or stored as asked; the message names it."""
+
+
+def read(path: Path) -> NotebookNode:
+    """Read a notebook, in version 4 of the format."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except FileNotFoundError:
+        raise NotebookError(f"{path}: no such notebook") from None
+    except Exception as error:  # nbformat raises many kinds, with messages of many lines
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise NotebookError(f"{path}: not a notebook: {reason}") from None
+
+
+def tags(cell: NotebookNode) -> list[str]:
+    return list(cell.metadata.get("tags", []))
+
+
+def parameters(path: Path) -> dict[str, Any]:
+    """Return the names and defaults of the cell tagged ``parameters``; none where there is none.
+
+    Every statement of that cell must be ``name = literal``: papermill adds its own cell *after*
+    this one, so anything computed here would keep the default's value.
+    """
+    path = Path(path)
+    found: dict[str, Any] = {}
+    for cell in read(path).cells:
+        if cell.cell_type != "code" or PARAMETERS not in tags(cell):
+            continue
+        for statement in parse(cell, path).body:
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                    try:
+                        found[name] = ast.literal_eval(value)
+                        continue
+                    except ValueError:
+                        pass
+            raise NotebookError(
+                f"{path}: the parameters cell must hold only `name = literal`, "
+                f"found `{ast.unparse(statement)}`"
+            )
+    return found
+
+
+def parse(cell: NotebookNode, path: Path) -> ast.Module:
+    try:
+        return ast.parse(cell.source)
+    except SyntaxError as error:
+        raise NotebookError(f"{path}: a cell is not plain Python: {error}") from None
+
+
+def run(notebook: Path | str, output: Path | str, **values: Any) -> Path:
+    """Run a notebook with other parameters, in its own folder, and return ``output``.
+
+    Raises :class:`NotebookError` for a name that the notebook does not declare, for a value that
+    is not of the default's type, and for a cell that fails. ``output`` is written in each case
+    but the first two: where a cell failed, it holds the error.
+    """
+    import papermill  # imports much; only this function needs it
+    from papermill.exceptions import PapermillExecutionError
+
+    notebook, output = Path(notebook), Path(output)
+    declared = parameters(notebook)
+    for name, value in values.items():
+        if name not in declared:
+            raise NotebookError(
+                f"{notebook}: no parameter {name!r}; it has: {', '.join(declared) or 'none'}"
+            )
+        if not of_type(value, declared[name]):
+            raise NotebookError(
+                f"{notebook}: parameter {name!r} is of type {type(declared[name]).__name__} "
+                f"(default {declared[name]!r}), found {value!r}"
+            )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(output),
+            parameters=values,
+            cwd=str(notebook.parent),
+            kernel_name="python3",
+            progress_bar=False,
+        )
+    except PapermillExecutionError as error:
+        raise NotebookError(
+            f"{notebook}: cell {error.cell_index} failed: {error.ename}: {error.evalue}"
+        ) from None
+    return output
+
+
+def of_type(value: Any, default: Any) -> bool:
+    """Whether ``value`` can stand for ``default``; an int can stand for a float, a bool cannot."""
+    if default is None or value is None:
+        return True
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    return isinstance(value, type(default))
+
+
+def store(notebook: Path | str, timeout: int = 600) -> bool:
+    """Run a notebook and write back the outputs of its checked cells, and no others.
+
+    Returns whether the file changed. Raises :class:`NotebookError`, and writes nothing, where a
+    cell fails, prints to stderr, or where a checked cell shows an image.
+    """
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+
+    notebook = Path(notebook)
+    book = read(notebook)
+    client = NotebookClient(
+        book,
+        timeout=timeout,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(notebook.parent or ".")}},
+        coalesce_streams=True,
+    )
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        raise NotebookError(f"{notebook}: {error.ename}: {error.evalue}") from None
+    for number, cell in enumerate(book.cells, start=1):
+        if cell.cell_type != "code":
+            continue
+        for fault in stored_faults(cell):
+            # An image is for the page: only a checked cell, whose outputs are kept, may have none.
+            if CHECKED in tags(cell) or "stderr" in fault:
+                raise NotebookError(f"{notebook}: cell {number} {fault}")
+        cell.metadata.pop("execution", None)
+        if CHECKED not in tags(cell):
+            cell.outputs, cell.execution_count = [], None
+    book.metadata = nbformat.from_dict(METADATA)
+    _, book = nbformat.validator.normalize(book)
+    before = notebook.read_text(encoding="utf-8")
+    after = nbformat.writes(book) + "\n"
+    if after != before:
+        partial = notebook.with_suffix(".ipynb.partial")
+        partial.write_text(after, encoding="utf-8")
+        partial.replace(notebook)
+    return after != before
+
+
+def stored_faults(cell: NotebookNode) -> list[str]:
+    """What of a cell's outputs must not be stored."""
+    faults = []
+    for output in cell.outputs:
+        if output.output_type == "stream" and output.name == "stderr":
+            faults.append(f"prints to stderr: {output.text.splitlines()[0]}")
+        if output.output_type == "error":
+            faults.append(f"ends in an error: {output.ename}")
+        for kind in output.get("data", {}):
+            if kind.startswith("image/"):
+                faults.append(f"shows an image ({kind})")
+    return faults
+
+
+def literal(text: str) -> Any:
+    """Read a parameter's value from the command line: a Python literal, else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m aevb.notebooks", description="Run the book's notebooks."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("run", help="run one notebook with other parameters")
+    one.add_argument("notebook", type=Path)
+    one.add_argument("-o", "--output", type=Path, required=True, help="where the result goes")
+    one.add_argument(
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="a parameter and its value, a Python literal or plain text; may be repeated",
+    )
+    many = commands.add_parser("store", help="run, and store the outputs of the checked cells")
+    many.add_argument("notebooks", type=Path, nargs="+")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "run":
+            values = {name: literal(value) for name, value in options.parameter}
+            print(run(options.notebook, options.output, **values))
+        else:
+            for path in options.notebooks:
+                print(f"{path}: {'stored' if store(path) else 'unchanged'}", flush=True)
+    except NotebookError as error:
+        print(f"aevb.notebooks: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
