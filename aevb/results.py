@@ -1,0 +1,191 @@
+r"""Records of finished runs.
+
+A record is one JSON file: the configuration, the curves, where and how they were made, and a
+digest of it all. Where a figure needs the trained model, a safetensors file lies beside it.
+Loading verifies both; a damaged record is refused by name, never half-read.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+import aevb
+from aevb.checkpoint import write_atomically
+
+__all__ = ["Record", "RecordError", "find", "folder", "load", "load_weights", "provenance", "save"]
+
+SCHEMA = 1
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class RecordError(RuntimeError):
+    """A record that is damaged, or not a record."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished run."""
+
+    figure: str
+    """The figure that the run is for, such as ``figure-2``: its folder."""
+    name: str
+    """What the run is, readably: its file name."""
+    configuration: dict[str, Any]
+    """Every field of the experiment (see :mod:`aevb.experiments`)."""
+    curves: dict[str, list[float]]
+    """``samples``, and at each the ``test``, ``train`` and ``train_running`` bound in nats."""
+    provenance: dict[str, Any]
+    """Versions, device, commit, date and wall time."""
+    weights: dict[str, str] | None = None
+    """File name and SHA-256 of the trained parameters, where they were kept."""
+    path: Path | None = field(default=None, compare=False)
+    """Where the record was read from."""
+
+
+def folder(preset: str = "paper") -> Path:
+    """The folder of a preset's records.
+
+    The paper's are kept with the book, in ``book/results``; those of the shorter presets are
+    build products, in ``_build/results/<preset>``, so that neither can pass for the other.
+    ``AEVB_RESULTS`` replaces ``book/results`` and, with the preset's name, ``_build/results``.
+    """
+    base = os.environ.get("AEVB_RESULTS")
+    if preset == "paper":
+        return Path(base) if base else ROOT / "book" / "results"
+    return (Path(base) if base else ROOT / "_build" / "results") / preset
+
+
+def save(
+    record: Record, path: Path | None = None, weights: dict[str, Tensor] | None = None
+) -> Record:
+    """Write a record, atomically, to ``<path>/<figure>/<name>.json``.
+
+    Args:
+        record: The finished run.
+        path: The folder of the records; by default :func:`folder`.
+        weights: The trained parameters to keep beside it, stored in half precision.
+
+    Returns:
+        The record as stored: with its path and its weights' checksum.
+
+    Raises:
+        RecordError: If the disk refuses, the space is used up, or a value is not finite. What
+            was there before is then still there.
+    """
+    target = (path or folder()) / record.figure / f"{record.name}.json"
+    content = asdict(record) | {"schema": SCHEMA, "weights": None}
+    del content["path"]
+    try:
+        if weights is not None:
+            kept = save_tensors({k: v.detach().cpu().half() for k, v in weights.items()})
+            sums = target.with_suffix(".safetensors")
+            content["weights"] = {"file": sums.name, "sha256": hashlib.sha256(kept).hexdigest()}
+            write_atomically(sums, kept)
+        content["digest"] = _digest(content)
+        text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+        write_atomically(target, f"{text}\n".encode())
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{target}: the record could not be written: {error}") from error
+    return load(target)
+
+
+def load(path: Path) -> Record:
+    """Read a record and verify it.
+
+    Raises:
+        RecordError: If the file is absent, is no record, is of an unknown schema, or does not
+            match its digest.
+    """
+    try:
+        content = json.loads(path.read_text())
+        schema, digest = content.pop("schema"), content.pop("digest")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise RecordError(f"{path}: not a readable record: {error!r}") from error
+    if schema != SCHEMA:
+        raise RecordError(f"{path}: expected a record of schema {SCHEMA}, found {schema!r}")
+    found = _digest(content | {"schema": schema})
+    if found != digest:
+        raise RecordError(f"{path}: damaged: expected digest {digest}, found {found}")
+    return Record(**content, path=path)
+
+
+def load_weights(record: Record) -> dict[str, Tensor]:
+    """Read a record's trained parameters, as float32, and verify them.
+
+    Raises:
+        RecordError: If none were kept, or the file is absent or does not match its checksum.
+    """
+    if record.weights is None or record.path is None:
+        raise RecordError(f"{record.figure}/{record.name}: no weights were kept with this record")
+    path = record.path.with_name(record.weights["file"])
+    try:
+        content = path.read_bytes()
+        found = hashlib.sha256(content).hexdigest()
+        if found != record.weights["sha256"]:
+            raise ValueError(f"expected SHA-256 {record.weights['sha256']}, found {found}")
+        return {key: value.float() for key, value in load_tensors(content).items()}
+    except (OSError, ValueError, SafetensorError) as error:
+        raise RecordError(f"{path}: unusable weights: {error}") from error
+
+
+def find(figure: str, path: Path | None = None) -> list[Record]:
+    """Every record of a figure, in the order of their names.
+
+    Raises:
+        RecordError: If one of them is damaged.
+    """
+    return [load(file) for file in sorted(((path or folder()) / figure).glob("*.json"))]
+
+
+def provenance(device: torch.device, data_sha256: str) -> dict[str, Any]:
+    """Where and how a run is made: versions, machine, commit, day, data.
+
+    Ask before the run: the code that trains is the one that is there when it starts.
+    """
+    return {
+        "aevb": aevb.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "data_sha256": data_sha256,
+    }
+
+
+def _digest(content: dict[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def _commit() -> str | None:
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

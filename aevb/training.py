@@ -1,0 +1,210 @@
+r"""One training loop for every algorithm.
+
+It repeats an algorithm's ``step``, evaluates on a fixed schedule of *training samples
+evaluated* (the paper's horizontal axis), and keeps the history of what it saw.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from aevb import checkpoint as checkpoints
+from aevb import estimators
+from aevb.models import LatentVariableModel
+
+__all__ = ["DivergenceError", "History", "lower_bound", "schedule", "train"]
+
+RUNNING_WINDOW = 200_000
+"""Samples in the running mean of the train curve at most: the paper logged about this often."""
+
+GUARD_INTERVAL = 1_000
+"""Steps between two checks that the bound is still a number."""
+
+
+class DivergenceError(RuntimeError):
+    """The bound is no longer a finite number."""
+
+
+@dataclass
+class History:
+    """What training saw: the samples evaluated so far, and each curve's value there (nats)."""
+
+    samples: list[int] = field(default_factory=list)
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    wall_seconds: float = 0.0
+
+    def append(self, samples: int, values: dict[str, float]) -> None:
+        """Add one evaluation."""
+        self.samples.append(samples)
+        for name, value in values.items():
+            self.curves.setdefault(name, []).append(value)
+
+
+def schedule(total: int, per_step: int, *, start: int = 10_000, per_decade: int = 20) -> list[int]:
+    r"""When to evaluate: after the first step, then at :math:`10^{k/\text{per\_decade}}` samples.
+
+    Args:
+        total: The samples of the whole run; the last evaluation.
+        per_step: The samples of one step; every entry is a multiple of it.
+        start: Where the logarithmic spacing begins. Nothing moves before the warm-up ends.
+        per_decade: Evaluations per decade of samples.
+
+    Returns:
+        Increasing multiples of ``per_step``.
+
+    Raises:
+        ValueError: If ``total`` is smaller than ``per_step``.
+    """
+    if total < per_step:
+        raise ValueError(f"samples: expected at least one step of {per_step}, found {total}")
+    first = math.ceil(per_decade * math.log10(start) - 1e-9)
+    last = math.floor(per_decade * math.log10(total))
+    points = [10 ** (k / per_decade) for k in range(first, last + 1)] + [total]
+    steps = {round(point / per_step) for point in points} | {1, total // per_step}
+    return sorted(n * per_step for n in steps if 1 <= n <= total // per_step)
+
+
+@torch.no_grad()
+def lower_bound(
+    model: LatentVariableModel, x: Tensor, generator: torch.Generator, *, batch: int = 2_000
+) -> float:
+    r"""The average of the variational bound over a data set, one noise sample a datapoint.
+
+    Args:
+        model: The model and its recognition model.
+        x: Datapoints, shape ``(N, D)``.
+        generator: The source of the noise.
+        batch: How many datapoints go through the networks at once.
+
+    Returns:
+        Estimator B (paper, eq. 7) with :math:`L = 1`, in nats per datapoint.
+    """
+    total = sum(
+        float(estimators.sgvb_b(model, rows, 1, generator).sum(dtype=torch.float64))
+        for rows in x.split(batch)
+    )
+    return total / len(x)
+
+
+def train(
+    step: Callable[[Any, Tensor], tuple[Any, Any]],
+    state: Any,
+    minibatches: Iterator[Tensor],
+    evaluate: Callable[[Any, int], dict[str, float]],
+    schedule: list[int],
+    *,
+    name: str = "training",
+    per_step: int | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 60.0,
+    identity: str = "",
+    progress: bool | None = None,
+) -> tuple[Any, History]:
+    r"""Repeat ``step`` over minibatches, evaluating on the schedule.
+
+    Args:
+        step: Maps (state, minibatch) to (state, info), where ``info.bound`` holds the
+            minibatch's bounds, nats, shape ``(M,)``. Settings are bound with
+            :func:`functools.partial`.
+        state: What the algorithm's ``init`` returned. Every source of randomness that
+            ``minibatches`` uses must be in it, or a resumed run would differ.
+        minibatches: An endless source of minibatches, shape ``(M, D)``.
+        evaluate: Maps the model and the samples evaluated so far to named values. It must not
+            draw from the state's generator, so that the schedule does not change the run.
+        schedule: The samples at which to evaluate, increasing (see :func:`schedule`).
+        name: What the run is called in messages.
+        per_step: The samples that one step counts; by default the minibatch's size.
+        checkpoint: Where to keep the way back after an interruption. If the file is there,
+            the run goes on from it, and ends bit-equal to one that was never stopped. It is
+            removed by whoever stores the result.
+        checkpoint_seconds: The time between checkpoints.
+        identity: What the run is, in words; a checkpoint of another run is refused.
+        progress: Whether to show a bar; by default where standard error is a terminal.
+
+    Returns:
+        The last state and the history. Its curve ``train_running`` is the mean of the
+        minibatches' bounds since the last evaluation (over the last 200,000 samples at most):
+        how the paper's train curves were made.
+
+    Raises:
+        DivergenceError: If the bound stops being a finite number.
+        aevb.checkpoint.CheckpointError: If the checkpoint is damaged or of another run.
+    """
+    history, samples, steps = History(), 0, 0
+    running, counted = torch.zeros((), dtype=torch.float64), 0
+    if checkpoint is not None and checkpoint.exists():
+        saved = checkpoints.load(checkpoint, state, identity)
+        history = History(**saved["history"])
+        samples, steps, counted = saved["samples"], saved["steps"], saved["counted"]
+        running.fill_(saved["running"])
+    started = saved_at = time.monotonic()
+    earlier = history.wall_seconds
+
+    def so_far() -> dict[str, Any]:
+        history.wall_seconds = earlier + time.monotonic() - started
+        return {
+            "history": vars(history),
+            "samples": samples,
+            "steps": steps,
+            "counted": counted,
+            "running": running.item(),
+        }
+
+    bar = tqdm(
+        total=schedule[-1],
+        initial=samples,
+        desc=name,
+        unit=" samples",
+        unit_scale=True,
+        smoothing=0.05,
+        mininterval=0.5,
+        disable=None if progress is None else not progress,
+    )
+    with bar:
+        for due in schedule:
+            if due <= samples:
+                continue
+            window = max(samples, due - RUNNING_WINDOW) if history.samples else 0
+            while samples < due:
+                minibatch = next(minibatches)
+                state, info = step(state, minibatch)
+                counts = per_step or len(minibatch)
+                samples += counts
+                steps += 1
+                if samples > window:
+                    running += info.bound.sum(dtype=torch.float64)
+                    counted += len(info.bound)
+                bar.update(counts)
+                if steps % GUARD_INTERVAL == 0:
+                    _guard(name, samples, steps, float(info.bound.mean()), history)
+                    if checkpoint and time.monotonic() - saved_at > checkpoint_seconds:
+                        checkpoints.store(checkpoint, state, so_far(), identity)
+                        saved_at = time.monotonic()
+            average = running.item() / counted
+            _guard(name, samples, steps, average, history)
+            values = evaluate(state.model, samples)
+            for value in values.values():
+                _guard(name, samples, steps, value, history)
+            history.append(samples, {**values, "train_running": average})
+            running.zero_()
+            counted = 0
+            bar.set_postfix_str(f"bound {average:.2f} nats")
+    history.wall_seconds = earlier + time.monotonic() - started
+    return state, history
+
+
+def _guard(name: str, samples: int, steps: int, bound: float, history: History) -> None:
+    if not math.isfinite(bound):
+        before = history.curves.get("train_running", [])
+        last = f"{before[-1]:.2f} nats at {history.samples[-1]:,} samples" if before else "none"
+        raise DivergenceError(
+            f"{name}: the bound is {bound} after {samples:,} samples ({steps:,} steps); "
+            f"last finite bound: {last}. A smaller step size may help."
+        )
