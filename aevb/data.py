@@ -5,85 +5,40 @@ The files lie in one folder, in torchvision's layout for MNIST (:func:`folder` s
     mnist/MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte    each as it is or with .gz
     frey_face/frey_rawface.mat
 
-Every file's SHA-256 is checked each time it is read, before its contents are used.
+Every file's SHA-256 is checked each time it is read, before its contents are used. Nothing is
+downloaded unasked: :func:`fetch` does that, ``python -m aevb data`` calls it.
 """
 
-import gzip
 import hashlib
 import io
 import itertools
 import os
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from aevb import _torchvision
-from aevb._download import DataError, File, check
+from aevb import _download, _files, _torchvision
+from aevb._files import DataError
 
-__all__ = ["DataError", "Dataset", "folder", "frey_face", "load", "minibatches", "mnist"]
+__all__ = [
+    "NAMES",
+    "DataError",
+    "Dataset",
+    "folder",
+    "mnist",
+    "frey_face",
+    "load",
+    "minibatches",
+    "fetch",
+    "verify",
+]
 
-_RAW = "mnist/MNIST/raw/"
-
-# Each MNIST file in two forms: as it is, and as the mirrors hold it.
-MNIST_FILES = (
-    (
-        File(
-            f"{_RAW}train-images-idx3-ubyte",
-            47_040_016,
-            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-        ),
-        File(
-            f"{_RAW}train-images-idx3-ubyte.gz",
-            9_912_422,
-            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-        ),
-    ),
-    (
-        File(
-            f"{_RAW}train-labels-idx1-ubyte",
-            60_008,
-            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-        ),
-        File(
-            f"{_RAW}train-labels-idx1-ubyte.gz",
-            28_881,
-            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-        ),
-    ),
-    (
-        File(
-            f"{_RAW}t10k-images-idx3-ubyte",
-            7_840_016,
-            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-        ),
-        File(
-            f"{_RAW}t10k-images-idx3-ubyte.gz",
-            1_648_877,
-            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-        ),
-    ),
-    (
-        File(
-            f"{_RAW}t10k-labels-idx1-ubyte",
-            10_008,
-            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-        ),
-        File(
-            f"{_RAW}t10k-labels-idx1-ubyte.gz",
-            4_542,
-            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-        ),
-    ),
-)
-FREY_FACE_FILE = File(
-    "frey_face/frey_rawface.mat",
-    1_100_584,
-    "265a83a23adb081755cd3de375509828e690324d1d60f076b8ecebc840d59c64",
-)
+NAMES = ("mnist", "frey-face")
+_FILES = {"mnist": _files.MNIST, "frey-face": _files.FREY_FACE}
+_SOURCES = {"mnist": _download.mnist_sources, "frey-face": _download.frey_face_sources}
 
 
 class Dataset(NamedTuple):
@@ -109,7 +64,10 @@ class Dataset(NamedTuple):
 
 
 def folder() -> Path:
-    r"""The folder that holds the data: ``AEVB_DATA``, else ``data/`` in the repository, else in the working folder."""
+    r"""The data folder: ``AEVB_DATA``, else ``data/`` in the repository.
+
+    For a package that was installed without its repository, ``data/`` in the working folder.
+    """
     if os.environ.get("AEVB_DATA"):
         return Path(os.environ["AEVB_DATA"])
     repository = Path(__file__).resolve().parent.parent
@@ -117,7 +75,7 @@ def folder() -> Path:
 
 
 def mnist(path: Path | None = None) -> Dataset:
-    r"""MNIST (LeCun et al., 1998): the first 50,000 images to train on, the 10,000 test images; pixels / 255.
+    r"""MNIST: the first 50,000 training images and the 10,000 test images; pixels / 255.
 
     The last 10,000 training images are left out: Figure 3 of the paper gives N_train = 50,000.
 
@@ -131,24 +89,24 @@ def mnist(path: Path | None = None) -> Dataset:
         DataError: a file is absent, unreadable or not the original.
     """
     path = folder() if path is None else path
-    contents = {Path(raw.path).name: _mnist_contents(path, raw, gz) for raw, gz in MNIST_FILES}
-    train, train_labels, test, test_labels = _mnist_tensors(contents)
+    sums = [file.sha256 for file in _files.MNIST]
+    train, train_labels, test, test_labels = _mnist_tensors(path)
     return Dataset(
         name="mnist",
         train=train[:50_000].reshape(-1, 784).float().div_(255),
         test=test.reshape(-1, 784).float().div_(255),
         image_shape=(28, 28),
-        sha256=hashlib.sha256("".join(raw.sha256 for raw, _ in MNIST_FILES).encode()).hexdigest(),
+        sha256=hashlib.sha256("".join(sums).encode()).hexdigest(),
         train_labels=train_labels[:50_000],
         test_labels=test_labels,
     )
 
 
 def frey_face(path: Path | None = None, split_seed: int = 0) -> Dataset:
-    r"""Frey Face: 1,965 frames of one face, shuffled, 1,600 to train on, 365 to test on; pixels / 256.
+    r"""Frey Face: 1,965 frames, shuffled, 1,600 to train on and 365 to test on; pixels / 256.
 
-    The paper states neither split nor scale. Its wake-sleep curves sit on the bound of a Gaussian per
-    pixel, which fixes both: 1,600 shuffled frames and a scale of 1/256.
+    The paper states neither split nor scale. Both follow from its wake-sleep curves, which level
+    off at the likelihood of one Gaussian a pixel, fitted to 1,600 shuffled frames scaled by 1/256.
 
     Args:
         path: the data folder; by default :func:`folder`.
@@ -163,7 +121,8 @@ def frey_face(path: Path | None = None, split_seed: int = 0) -> Dataset:
     import scipy.io
 
     path = folder() if path is None else path
-    content = _read(path, FREY_FACE_FILE)
+    (file,) = _files.FREY_FACE
+    content = _files.read(path, file)
     columns = scipy.io.loadmat(io.BytesIO(content))["ff"]  # (560, 1965): one image a column
     images = torch.from_numpy(columns.T.copy()).float().div_(256)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(split_seed))
@@ -172,17 +131,22 @@ def frey_face(path: Path | None = None, split_seed: int = 0) -> Dataset:
         train=images[order[:1_600]],
         test=images[order[1_600:]],
         image_shape=(28, 20),
-        sha256=FREY_FACE_FILE.sha256,
+        sha256=file.sha256,
     )
 
 
 def load(name: str, path: Path | None = None) -> Dataset:
-    r"""The data set of that name, ``"mnist"`` or ``"frey-face"``."""
-    if name == "mnist":
-        return mnist(path)
-    if name == "frey-face":
-        return frey_face(path)
-    raise DataError(f"data set: expected 'mnist' or 'frey-face', found {name!r}")
+    r"""The data set of that name, one of :data:`NAMES`.
+
+    Args:
+        name: ``"mnist"`` or ``"frey-face"``.
+        path: the data folder; by default :func:`folder`.
+
+    Raises:
+        DataError: there is no such data set, or a file is absent, unreadable or not the original.
+    """
+    _files_of(name)  # refuses an unknown name
+    return mnist(path) if name == "mnist" else frey_face(path)
 
 
 def minibatches(train: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -205,47 +169,99 @@ def minibatches(train: Tensor, size: int, generator: torch.Generator) -> Iterato
         )
 
     def indices() -> Tensor:
-        return torch.randint(
-            len(train), (size,), generator=generator, device=generator.device
-        ).to(train.device)
+        return torch.randint(len(train), (size,), generator=generator, device=generator.device).to(
+            train.device
+        )
 
     return (train[indices()] for _ in itertools.count())
 
 
-def _read(path: Path, file: File) -> bytes:
-    """The contents of one file, checked."""
-    target = path / file.path
+def fetch(
+    path: Path | None = None, *, names: Iterable[str] = NAMES, progress: bool = True
+) -> list[str]:
+    r"""Puts what is missing or damaged into the data folder.
+
+    The sources are tried in turn until each file is there. A file that is there and sound is left
+    alone; a damaged one is replaced once a sound one has been had. MNIST is stored uncompressed,
+    so that ``torchvision.datasets.MNIST(folder() / "mnist")`` reads it too.
+
+    Args:
+        path: the data folder; by default :func:`folder`.
+        names: the data sets.
+        progress: show a progress bar, if stderr is a terminal.
+
+    Returns:
+        The report: a line for each file, and for each source that failed.
+
+    Raises:
+        DataError: something could not be had; the message holds the whole report, and says how to
+            put the files in place by hand. Or: a file cannot be written.
+    """
+    path = folder() if path is None else path
+    report, failed = [], False
+    for name in names:
+        wanted = []
+        for file in _files_of(name):
+            try:
+                _files.read(path, file)
+                report.append(f"{name}: {file.path}: there already")
+            except DataError:
+                wanted.append(file)
+        for source in _SOURCES[name](progress) if wanted else []:
+            for file in list(wanted):
+                try:
+                    content = _files.check(source.get(file), file, source.name)
+                except DataError as error:
+                    report.append(f"{name}: {error}")
+                    break  # the next source has its turn
+                _files.store(path, file, content)
+                report.append(f"{name}: {file.path}: from {source.name}")
+                wanted.remove(file)
+        if wanted:
+            files = "; ".join(f"{file.path} (SHA-256 {file.sha256})" for file in wanted)
+            report.append(f"{name}: not to be had; by hand, put into {path}: {files}")
+            failed = True
+    if failed:
+        raise DataError("\n".join(report))
+    return report
+
+
+def verify(path: Path | None = None, *, names: Iterable[str] = NAMES) -> list[str]:
+    r"""Checks the files of the data folder.
+
+    Returns:
+        A line for each file.
+
+    Raises:
+        DataError: some file is absent or damaged; the message has a line for each such file.
+    """
+    path = folder() if path is None else path
+    report, wrong = [], []
+    for name in names:
+        for file in _files_of(name):
+            try:
+                _files.read(path, file)
+                report.append(f"{name}: {file.path}: sound")
+            except DataError as error:
+                wrong.append(f"{name}: {error}")
+    if wrong:
+        raise DataError("\n".join(wrong))
+    return report
+
+
+def _files_of(name: str) -> tuple[_files.File, ...]:
+    if name not in _FILES:
+        raise DataError(f"data set: expected one of {', '.join(NAMES)}, found {name!r}")
+    return _FILES[name]
+
+
+def _mnist_tensors(path: Path) -> list[Tensor]:
+    """Training images, training labels, test images, test labels."""
+    contents = {Path(file.path).name: _files.read(path, file) for file in _files.MNIST}
     try:
-        size = target.stat().st_size
-        # A file of the wrong length is not read: it may be of any size.
-        return check(target.read_bytes() if size == file.size else None, file, target, size)
-    except FileNotFoundError:
-        raise DataError(f"{target}: expected the file, found none") from None
-    except OSError as error:
-        raise DataError(f"{target}: expected a readable file, found: {error.strerror}") from error
-
-
-def _mnist_contents(path: Path, raw: File, gz: File) -> bytes:
-    """The uncompressed contents of one MNIST file, from whichever form is there."""
-    if (path / gz.path).exists() and not (path / raw.path).exists():
-        return gzip.decompress(_read(path, gz))  # the sum is right, so the length is known
-    return _read(path, raw)
-
-
-def _mnist_tensors(contents: dict[str, bytes]) -> list[Tensor]:
-    """Training images, training labels, test images, test labels, as torchvision reads them."""
-    try:
-        datasets = _torchvision.import_datasets()
-    except ImportError:
+        return _torchvision.read_mnist(contents)
+    except (ImportError, OSError):  # no torchvision, or no room on the disk: the same without it
         return [_idx_tensor(content) for content in contents.values()]
-    # torchvision reads files, uncompressed, from its own layout. It is given checked copies.
-    with tempfile.TemporaryDirectory(prefix="aevb-mnist-") as root:
-        raw_folder = Path(root, "MNIST", "raw")
-        raw_folder.mkdir(parents=True)
-        for name, content in contents.items():
-            (raw_folder / name).write_bytes(content)
-        train, test = (datasets.MNIST(root, train=part, download=False) for part in (True, False))
-    return [train.data, train.targets, test.data, test.targets]
 
 
 def _idx_tensor(content: bytes) -> Tensor:
