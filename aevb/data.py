@@ -191,7 +191,7 @@ def fetch(
         progress: show a progress bar, if stderr is a terminal.
 
     Returns:
-        The report: a line for each file, and for each source that failed.
+        The report: a line for each file, what was wrong with it, and why each source failed.
 
     Raises:
         DataError: something could not be had; the message holds the whole report, and says how to
@@ -205,7 +205,8 @@ def fetch(
             try:
                 _files.read(path, file)
                 report.append(f"{name}: {file.path}: there already")
-            except DataError:
+            except DataError as error:
+                report.append(f"{name}: {error}")
                 wanted.append(file)
         for source in _SOURCES[name](progress) if wanted else []:
             for file in list(wanted):
