@@ -4,6 +4,8 @@ One hidden layer of tanh units; the output is not a vector but a distribution ov
 the paper writes it: :math:`p_\theta(x|z)` or :math:`q_\phi(z|x)`.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Independent, Normal
@@ -87,9 +89,9 @@ def initialize(
         std: The standard deviation.
 
     Raises:
-        ValueError: If ``std`` is negative.
+        ValueError: If ``std`` is negative or not finite.
     """
-    if std < 0:
+    if not 0 <= std < math.inf:
         raise ValueError(f"std: expected a standard deviation of at least 0, found {std}")
     for parameter in module.parameters():
         parameter.normal_(0.0, std, generator=generator)
