@@ -118,6 +118,7 @@ def run(notebook: Path | str, output: Path | str, **values: Any) -> Path:
             parameters=values,
             cwd=str(notebook.parent),
             kernel_name="python3",
+            language="python",
             progress_bar=False,
         )
     except PapermillExecutionError as error:
