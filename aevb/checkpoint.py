@@ -38,14 +38,15 @@ def store(path: Path, state: Any, progress: dict[str, Any], identity: str = "") 
     Raises:
         OSError: If the file cannot be written. An older checkpoint is then still there.
     """
-    tensors, optimizers = {}, {}
-    for name, part in _parts(state):
-        tensors.update({f"{name}/{key}": value.cpu() for key, value in _tensors(part).items()})
-        if isinstance(part, torch.optim.Optimizer):
-            optimizers[name] = part.state_dict()["param_groups"]
+    tensors = {key: value.cpu() for key, value in _flat(state).items()}
+    optimizers = {
+        name: part.state_dict()["param_groups"]
+        for name, part in _parts(state)
+        if isinstance(part, torch.optim.Optimizer)
+    }
     text = json.dumps({"identity": identity, "progress": progress, "optimizers": optimizers})
     content = save(tensors, {"state": text, "sha256": _digest(tensors, text)})
-    write_atomically(path, content)
+    write_atomically({path: content})
 
 
 def load(path: Path, state: Any, identity: str = "") -> dict[str, Any]:
@@ -60,8 +61,8 @@ def load(path: Path, state: Any, identity: str = "") -> dict[str, Any]:
         The ``progress`` that was stored with it.
 
     Raises:
-        CheckpointError: If the file is damaged or belongs to another run. ``state`` is then
-            untouched.
+        CheckpointError: If the file is damaged, belongs to another run, or does not fit
+            ``state``, which is then untouched.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -76,28 +77,50 @@ def load(path: Path, state: Any, identity: str = "") -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: a checkpoint of another run: expected {identity}, found {text['identity']}"
         )
+    # An optimizer that makes its tensors at its first step has none to compare with yet.
+    lazy = tuple(
+        f"{name}/"
+        for name, part in _parts(state)
+        if isinstance(part, torch.optim.Optimizer) and not part.state
+    )
+    expected = {key: (value.dtype, value.shape) for key, value in _flat(state).items()}
+    found = {k: (v.dtype, v.shape) for k, v in tensors.items() if not k.startswith(lazy)}
+    if found != expected:
+        misfits = sorted(k for k in expected | found if expected.get(k) != found.get(k))
+        raise CheckpointError(f"{path}: does not fit this run's state: {', '.join(misfits)}")
     for name, part in _parts(state):
-        own = {key: tensors[f"{name}/{key}"] for key in _tensors(part)}
+        start = f"{name}/"
+        own = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
         _restore(part, own, text["optimizers"].get(name))
     return text["progress"]
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file beside its place, make sure it is on the disk, and rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+def write_atomically(contents: dict[Path, bytes]) -> None:
+    """Write files beside their places, make sure they are on the disk, and rename them.
+
+    No file is renamed before all are written: if the disk is full, every old one is still there.
+    """
+    partials = {path: path.with_name(f"{path.name}.{os.getpid()}.partial") for path in contents}
     try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        for path, content in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(partials[path], "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, partial in partials.items():
+            os.replace(partial, path)
     finally:
-        partial.unlink(missing_ok=True)
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
 
 
 def _parts(state: Any) -> Iterator[tuple[str, Any]]:
     return zip(state._fields, state, strict=True)
+
+
+def _flat(state: Any) -> dict[str, Tensor]:
+    return {f"{n}/{k}": value for n, part in _parts(state) for k, value in _tensors(part).items()}
 
 
 def _tensors(part: Any) -> dict[str, Tensor]:

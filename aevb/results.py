@@ -88,15 +88,16 @@ def save(
     target = (path or folder()) / record.figure / f"{record.name}.json"
     content = asdict(record) | {"schema": SCHEMA, "weights": None}
     del content["path"]
+    files = {}
     try:
         if weights is not None:
             kept = save_tensors({k: v.detach().cpu().half() for k, v in weights.items()})
-            sums = target.with_suffix(".safetensors")
-            content["weights"] = {"file": sums.name, "sha256": hashlib.sha256(kept).hexdigest()}
-            write_atomically(sums, kept)
+            beside = target.with_suffix(".safetensors")
+            content["weights"] = {"file": beside.name, "sha256": hashlib.sha256(kept).hexdigest()}
+            files[beside] = kept
         content["digest"] = _digest(content)
         text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
-        write_atomically(target, f"{text}\n".encode())
+        write_atomically({**files, target: f"{text}\n".encode()})
     except (OSError, ValueError) as error:
         raise RecordError(f"{target}: the record could not be written: {error}") from error
     return load(target)
