@@ -169,7 +169,7 @@ def train(
     )
     with bar:
         for due in schedule:
-            if due <= samples:
+            if history.samples and due <= history.samples[-1]:
                 continue
             window = max(samples, due - RUNNING_WINDOW) if history.samples else 0
             while samples < due:
