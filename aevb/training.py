@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from aevb import checkpoint as checkpoints
 from aevb import estimators
