@@ -1,0 +1,136 @@
+r"""Records and comparisons as tables of a page: the counterpart of :mod:`aevb.figures`.
+
+Each function returns Markdown, as MyST reads it (``$…$`` is mathematics). Numbers are computed
+from the records; none is typed.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from aevb.reference import Row
+from aevb.results import Record
+
+__all__ = ["differences", "markdown", "provenance", "settings"]
+
+DATASETS = {"mnist": "MNIST", "frey-face": "Frey Face"}
+SETTINGS = {
+    "latent_dim": "latent variables, $N_z$",
+    "hidden": "tanh units of each network",
+    "n_train": "training images, $N$",
+    "minibatch": "minibatch, $M$",
+    "noise_samples": "noise samples a datapoint, $L$",
+    "estimator": "SGVB estimator",
+    "step_size": "Adagrad's step size, $\\eta$",
+    "warm_up": "Adagrad's warm-up, steps",
+    "initial_std": "initial parameters, standard deviation",
+    "prior": "prior on all parameters",
+    "samples": "training samples evaluated",
+    "seed": "seed",
+}
+"""The settings shown, in the order of the rows, and how each is called on a page."""
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table: the first column to the left, the others to the right.
+
+    Raises:
+        ValueError: If a row has not as many cells as the header.
+    """
+    rows = list(rows)
+    for row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"table: expected {len(header)} cells a row, found {len(row)}: {row}")
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *rows])
+
+
+def settings(records: Sequence[Record]) -> str:
+    """The configurations of runs: one row a setting, one column a data set.
+
+    A setting that is not the same in all runs of a data set is given by its usual value and
+    the latent dimensions that depart from it.
+    """
+    groups = {name: [r for r in records if r.configuration["dataset"] == name] for name in DATASETS}
+    groups = {name: group for name, group in groups.items() if group}
+    rows = [
+        [label, *(_shared(key, group) for group in groups.values())]
+        for key, label in SETTINGS.items()
+    ]
+    return markdown(["setting", *(DATASETS[name] for name in groups)], rows)
+
+
+def _shared(key: str, records: Sequence[Record]) -> str:
+    if key == "latent_dim":
+        return ", ".join(str(record.configuration["latent_dim"]) for record in records)
+    values = {record.configuration["latent_dim"]: _shown(key, record) for record in records}
+    usual, _ = Counter(values.values()).most_common(1)[0]
+    other = [f"{value} at $N_z = {n}$" for n, value in values.items() if value != usual]
+    return "; ".join([usual, *other])
+
+
+def _shown(key: str, record: Record) -> str:
+    value = record.configuration[key]
+    if key == "samples":  # how far the run has come, which is what its curves show
+        value = record.curves["samples"][-1]
+    if key == "estimator":
+        return {"A": "A (eq. 6)", "B": "B (eq. 7)"}[value]
+    if key == "prior":
+        return "$\\mathcal{N}(0, I)$" if value else "none"
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def provenance(records: Sequence[Record]) -> str:
+    """One sentence on where and how the runs were made: preset, length, machine, versions, day."""
+
+    def each(key: str) -> str:
+        return ", ".join(sorted({str(record.provenance[key]) for record in records}))
+
+    def configured(key: str) -> str:
+        return ", ".join(sorted({str(record.configuration[key]) for record in records}))
+
+    reached = sorted({int(record.curves["samples"][-1]) for record in records})
+    samples = " to ".join(f"{n:,}" for n in dict.fromkeys([reached[0], reached[-1]]))
+    hours = sum(record.provenance["wall_seconds"] for record in records) / 3600
+    time = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
+    return (
+        f"*Made by* {len(records)} runs of the preset **{configured('preset')}**, "
+        f"seed {configured('seed')}, {samples} samples each: {time} of training in all "
+        f"on {each('device')} ({each('processor')}, threads: {each('threads')}), "
+        f"torch {each('torch')}, Python {each('python')}; {each('date')}, "
+        f"commit {each('commit')}."
+    )
+
+
+def differences(rows: Iterable[Row], dataset: str) -> str:
+    r"""Ours minus the paper's, in nats per datapoint: a row a curve, a column a place.
+
+    Args:
+        rows: What :func:`aevb.reference.compare` returned.
+        dataset: ``mnist`` or ``frey-face``.
+
+    Returns:
+        Markdown: the differences wherever both curves have a value, then both bounds at the
+        last such place.
+    """
+    shown = [row for row in rows if row.dataset == dataset and row.difference is not None]
+    form = ".1f" if dataset == "mnist" else ".0f"
+    places = sorted({row.samples for row in shown})
+    body = []
+    for split, latent_dim in sorted({(row.split, row.latent_dim) for row in shown}):
+        found = {r.samples: r for r in shown if (r.split, r.latent_dim) == (split, latent_dim)}
+        gaps = [_number(found[x].difference, f"+{form}") if x in found else "" for x in places]
+        last = found[max(found)]
+        sides = [_number(last.ours, form), _number(last.paper, form)]
+        body.append([f"$N_z = {latent_dim}$, {split}", *gaps, *sides])
+    header = [DATASETS[dataset], *(_power(x) for x in places), "ours, last", "paper's, last"]
+    return markdown(header, body)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else f"{value:{form}}".replace("-", "−")
+
+
+def _power(samples: float) -> str:
+    mantissa, exponent = f"{samples:.1e}".split("e")
+    power = f"10^{{{int(exponent)}}}"
+    return f"${power}$" if mantissa == "1.0" else f"${mantissa} \\cdot {power}$"

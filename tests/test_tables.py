@@ -1,0 +1,99 @@
+"""The tables of the pages: every cell comes from a record or a comparison."""
+
+import pytest
+
+from aevb import tables
+from aevb.reference import Row
+from aevb.results import Record
+
+
+def record(latent_dim: int, dataset: str = "mnist", **changes: object) -> Record:
+    configuration = {
+        "dataset": dataset,
+        "latent_dim": latent_dim,
+        "hidden": 500,
+        "n_train": 50_000,
+        "minibatch": 100,
+        "noise_samples": 1,
+        "estimator": "B",
+        "step_size": 0.02,
+        "warm_up": 100,
+        "initial_std": 0.01,
+        "prior": True,
+        "samples": 10_000_000,
+        "seed": 0,
+        "preset": "paper",
+    }
+    keys = ("device", "processor", "threads", "torch", "python", "date", "commit")
+    return Record(
+        "figure-2",
+        f"nz{latent_dim}",
+        configuration | changes,
+        {"samples": [100, 5_000_000], "test": [-543.4, -110.0]},
+        dict.fromkeys(keys, "x") | {"wall_seconds": 1800.0},
+    )
+
+
+def cells(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+
+
+def test_markdown_is_a_table() -> None:
+    assert tables.markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | ---: |\n| 1 | 2 |"
+
+
+def test_a_row_of_another_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected 2 cells a row, found 1"):
+        tables.markdown(["a", "b"], [["1"]])
+
+
+def test_settings_have_a_column_a_data_set_and_name_the_exceptions() -> None:
+    runs = [record(3), record(20, step_size=0.01), record(5), record(2, "frey-face", minibatch=500)]
+    header, _, *rows = cells(tables.settings(runs))
+    found = {label: values for label, *values in rows}
+    assert header == ["setting", "MNIST", "Frey Face"]
+    assert found["latent variables, $N_z$"] == ["3, 20, 5", "2"]
+    assert found["Adagrad's step size, $\\eta$"] == ["0.02; 0.01 at $N_z = 20$", "0.02"]
+    assert found["minibatch, $M$"] == ["100", "500"]
+    assert found["SGVB estimator"] == ["B (eq. 7)"] * 2
+
+
+def test_settings_leave_out_a_data_set_without_runs() -> None:
+    assert cells(tables.settings([record(3)]))[0] == ["setting", "MNIST"]
+
+
+def test_settings_give_the_samples_that_were_reached_not_those_that_were_asked_for() -> None:
+    found = {label: values for label, *values in cells(tables.settings([record(3)]))}
+    assert found["training samples evaluated"] == ["5,000,000"]
+
+
+def test_provenance_says_which_preset_how_far_and_how_long() -> None:
+    text = tables.provenance([record(3), record(5, seed=1)])
+    assert "2 runs of the preset **paper**, seed 0, 1, 5,000,000 samples each" in text
+    assert "1.0 hours of training in all" in text
+
+
+def row(latent_dim: int, samples: int, ours: float | None, paper: float | None) -> Row:
+    difference = None if ours is None or paper is None else ours - paper
+    return Row("mnist", 50_000, latent_dim, "aevb", "test", samples, ours, paper, difference)
+
+
+def test_differences_have_a_row_a_curve_and_a_column_a_place() -> None:
+    rows = [
+        row(3, 100, -543.4, -543.5),
+        row(3, 10**6, -155.0, -153.0),
+        row(3, 3 * 10**6, None, -144.0),
+        row(20, 10**6, -121.0, -124.25),
+    ]
+    header, _, *body = cells(tables.differences(rows, "mnist"))
+    assert header == ["MNIST", "$10^{2}$", "$10^{6}$", "ours, last", "paper's, last"]
+    assert body == [
+        ["$N_z = 3$, test", "+0.1", "−2.0", "−155.0", "−153.0"],
+        ["$N_z = 20$, test", "", "+3.2", "−121.0", "−124.2"],
+    ]
+
+
+def test_differences_are_of_one_data_set() -> None:
+    rows = [row(3, 100, -543.4, -543.5), row(5, 100, 1.0, 2.0)._replace(dataset="frey-face")]
+    assert "N_z = 5" not in tables.differences(rows, "mnist")
+    assert "−1" in tables.differences(rows, "frey-face")
