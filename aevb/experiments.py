@@ -31,6 +31,7 @@ __all__ = [
     "run",
     "start",
     "step_size",
+    "stored",
     "trained_model",
 ]
 
@@ -116,6 +117,11 @@ class LowerBound:
             value = getattr(self, field.name)
             if field.name in _POSITIVE and not (value > 0 and math.isfinite(value)):
                 raise ExperimentError(f"{field.name}: expected a positive number, found {value}")
+        if self.samples < self.minibatch:
+            raise ExperimentError(
+                f"samples: expected at least one minibatch of {self.minibatch}, "
+                f"found {self.samples}"
+            )
 
     @property
     def name(self) -> str:
@@ -288,6 +294,17 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def stored(experiment: LowerBound, path: Path | None = None) -> results.Record | None:
+    """The record of an experiment, whatever the number of samples it has come to, or ``None``.
+
+    Raises:
+        aevb.results.RecordError: If it is there but damaged.
+    """
+    path = path or results.folder(experiment.preset)
+    file = path / "figure-2" / f"{experiment.name}.json"
+    return results.load(file) if file.exists() else None
+
+
 def reproduce(
     figure: str,
     preset: str = "paper",
@@ -309,20 +326,16 @@ def reproduce(
     Raises:
         ExperimentError: If a stored record is missing, with the command that makes it.
     """
-    path = path or results.folder(preset)
     found = []
     for experiment in grid(figure, preset, seed):
-        file = path / "figure-2" / f"{experiment.name}.json"
-        if file.exists():
-            found.append(results.load(file))
-        elif preset == "paper":
+        record = stored(experiment, path)
+        if record is None and preset == "paper":
             raise ExperimentError(
-                f"{file}: no such record. Make it with: python -m aevb run {figure}"
+                f"{experiment.name}: no such record. Make it with: python -m aevb run {figure}"
                 f" --dataset {experiment.dataset} --latent-dim {experiment.latent_dim}"
                 f" --seed {experiment.seed}"
             )
-        else:
-            found.append(run(experiment, path, progress=progress))
+        found.append(record or run(experiment, path, progress=progress))
     return found
 
 

@@ -1,0 +1,173 @@
+r"""The command line: ``python -m aevb``, or ``aevb`` where the package is installed."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from aevb import checkpoint, data, experiments, reference, results, training
+
+__all__ = ["main"]
+
+ERRORS = (
+    checkpoint.CheckpointError,
+    data.DataError,
+    experiments.ExperimentError,
+    reference.ReferenceError,
+    results.RecordError,
+    training.DivergenceError,
+    OSError,
+)
+"""What goes wrong without the program being wrong: said in one line, with exit status 1."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: What follows the program's name; by default the process's own.
+
+    Returns:
+        The exit status: 0, or 1 after a one-line message on standard error.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except ERRORS as error:
+        print(f"aevb: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("aevb: interrupted; the same command goes on from the checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _data(options: argparse.Namespace) -> None:
+    report = data.verify() if options.verify else data.fetch()
+    print("\n".join(report))
+
+
+def _list(options: argparse.Namespace) -> None:
+    for figure in experiments.FIGURES:
+        print(figure)
+        for experiment in experiments.grid(figure, options.preset, options.seed):
+            record = experiments.stored(experiment)
+            if record is None:
+                print(f"  {experiment.name:<34} no record")
+                continue
+            samples, test = record.curves["samples"][-1], record.curves["test"][-1]
+            hours = record.provenance["wall_seconds"] / 3600
+            print(
+                f"  {experiment.name:<34} {samples:>13,.0f} samples {test:>9.2f} nats"
+                f" {hours:>6.2f} h  {record.provenance['date']}"
+            )
+
+
+def _run(options: argparse.Namespace) -> None:
+    given = {name: getattr(options, name) for name in _SETTINGS}
+    given = {name: value for name, value in given.items() if value is not None}
+    chosen = [
+        experiment
+        for experiment in experiments.grid(options.figure, options.preset, options.seed)
+        if options.dataset in (None, experiment.dataset)
+        and options.latent_dim in (None, experiment.latent_dim)
+    ]
+    if not chosen:
+        panels = experiments.grid(options.figure)
+        known = ", ".join(f"{e.dataset} N_z={e.latent_dim}" for e in panels)
+        raise experiments.ExperimentError(
+            f"{options.figure}: expected one of {known}; "
+            f"found dataset {options.dataset}, latent_dim {options.latent_dim}"
+        )
+    for experiment in [replace(experiment, **given) for experiment in chosen]:
+        before = experiments.stored(experiment)
+        if before and before.curves["samples"][-1] >= experiment.samples and not options.force:
+            print(f"{before.path}: there already; --force trains it again")
+            continue
+        record = experiments.run(experiment)
+        print(f"{record.path}: test bound {record.curves['test'][-1]:.2f} nats")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    records = results.find(options.figure, results.folder(options.preset))
+    rows = reference.compare(options.figure, records, preset=options.preset)
+    print(reference.rows_as_json(rows) if options.json else reference.table(rows))
+
+
+_SETTINGS: dict[str, Any] = {
+    "samples": lambda text: int(float(text)),
+    "step_size": float,
+    "minibatch": int,
+    "noise_samples": int,
+    "estimator": str,
+    "hidden": int,
+    "warm_up": int,
+    "initial_std": float,
+    "split_seed": int,
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="aevb",
+        description="Auto-Encoding Variational Bayes (arXiv:1312.6114), reproduced and checked.",
+        epilog="The records that the book draws from are in book/results; AEVB_RESULTS names "
+        "another folder, AEVB_DATA the folder of the data sets.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    command = commands.add_parser("data", help="fetch the data sets and check their SHA-256")
+    command.add_argument("--verify", action="store_true", help="check only; fetch nothing")
+    command.set_defaults(command=_data)
+
+    command = commands.add_parser("list", help="the runs of each figure, and how far they are")
+    _add_preset(command)
+    command.set_defaults(command=_list)
+
+    command = commands.add_parser(
+        "run",
+        help="train the runs of a figure and store their records",
+        description="Train the runs of a figure and store their records. A run that was "
+        "interrupted goes on from its checkpoint; one that is stored already is left alone.",
+        epilog="Example: python -m aevb run figure-2 --dataset mnist --latent-dim 20 --samples 1e7",
+    )
+    command.add_argument("figure", choices=experiments.FIGURES)
+    _add_preset(command)
+    command.add_argument("--dataset", choices=experiments.LATENT_DIMS, help="only this data set")
+    command.add_argument("--latent-dim", type=int, metavar="N_Z", help="only this latent dimension")
+    for field in fields(experiments.LowerBound):
+        if field.name in _SETTINGS:
+            command.add_argument(
+                f"--{field.name.replace('_', '-')}",
+                type=_SETTINGS[field.name],
+                help=f"another {field.name.replace('_', ' ')} than the figure's",
+            )
+    command.add_argument("--force", action="store_true", help="train what is stored already, too")
+    command.set_defaults(command=_run)
+
+    command = commands.add_parser(
+        "compare",
+        help="our curves and the paper's at the same x, in nats",
+        description="A table of our bound, the paper's and their difference (ours minus the "
+        "paper's), in nats per datapoint, at every half decade of training samples.",
+    )
+    command.add_argument("figure", choices=reference.FIGURES)
+    command.add_argument("--preset", choices=experiments.PRESETS, default="paper")
+    command.add_argument("--json", action="store_true", help="print a JSON array of the rows")
+    command.set_defaults(command=_compare)
+    return parser
+
+
+def _add_preset(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--preset",
+        choices=experiments.PRESETS,
+        default="paper",
+        help="smoke: seconds a figure; quick: minutes; paper: the paper's budget (default)",
+    )
+    command.add_argument("--seed", type=int, default=0, help="the seed of the runs (default 0)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

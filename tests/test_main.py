@@ -1,0 +1,178 @@
+"""The command line: what it prints, what it refuses, how it ends."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aevb import data, results
+from aevb.__main__ import main
+
+TINY = [
+    "run",
+    "figure-2",
+    "--preset=smoke",
+    "--dataset=frey-face",
+    "--latent-dim=2",
+    "--samples=5e3",
+    "--hidden=5",
+]
+
+
+@pytest.fixture
+def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AEVB_RESULTS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def frey_face() -> None:
+    try:
+        data.frey_face()
+    except data.DataError as error:
+        pytest.skip(f"Frey Face is not there: {error}")
+
+
+def test_run_trains_once_and_names_the_record(
+    records: Path, frey_face: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(TINY) == 0
+    first = capsys.readouterr().out
+    [path] = (records / "smoke" / "figure-2").glob("*.json")
+    record = results.load(path)
+    assert first.startswith(f"{path}: test bound {record.curves['test'][-1]:.2f} nats")
+    assert record.configuration["samples"] == 5_000
+    assert record.configuration["hidden"] == 5
+
+    before = path.read_bytes()
+    assert main(TINY) == 0
+    assert "there already" in capsys.readouterr().out
+    assert path.read_bytes() == before
+
+    assert main([*TINY, "--force"]) == 0
+    again = results.load(path)
+    assert again.curves == record.curves
+
+
+def test_list_tells_what_is_stored(
+    records: Path, frey_face: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = [option for option in TINY if not option.startswith("--hidden")]
+    assert main(run) == 0
+    capsys.readouterr()
+    assert main(["list", "--preset=smoke"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    [found] = {line for line in lines if "frey-face-aevb-nz2-" in line}
+    assert "5,000 samples" in found
+    assert "nats" in found
+    assert any("mnist-aevb-nz20-" in line and "no record" in line for line in lines)
+
+
+def test_compare_prints_the_rows_that_the_table_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "figure-2", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    keys = "dataset n_train latent_dim algorithm split samples ours paper difference"
+    assert {tuple(row) for row in rows} == {tuple(keys.split())}
+    both = [row for row in rows if row["difference"] is not None and row["dataset"] == "mnist"]
+    assert both
+    assert all(abs(r["ours"] - r["paper"] - r["difference"]) < 2e-3 for r in both)
+
+    assert main(["compare", "figure-2"]) == 0
+    assert f"{both[-1]['difference']:+.2f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["run", "figure-2", "--latent-dim", "7"], "latent_dim 7"),
+        (["run", "figure-2", "--dataset", "frey-face", "--latent-dim", "200"], "latent_dim 200"),
+        (["run", "figure-2", "--estimator", "C"], "found 'C'"),
+        (["run", "figure-2", "--step-size", "-1"], "step_size: expected a positive number"),
+        (["run", "figure-2", "--samples", "50"], "samples"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name_in_one_line(
+    arguments: list[str], named: str, records: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 1
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert message.startswith("aevb: error: ")
+    assert named in message
+    assert not list(records.rglob("*.*")), "nothing may be left behind"
+
+
+@pytest.mark.parametrize("arguments", [[], ["run"], ["run", "figure-9"], ["frobnicate"]])
+def test_a_wrong_command_ends_with_status_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert "usage: aevb" in capsys.readouterr().err
+
+
+def test_a_damaged_record_is_one_line_and_status_1(
+    records: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = results.find("figure-2", results.ROOT / "book" / "results")[0]
+    target = records / "figure-2" / stored.path.name
+    target.parent.mkdir(parents=True)
+    target.write_bytes(stored.path.read_bytes().replace(b"0", b"1", 1))
+    assert main(["compare", "figure-2"]) == 1
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert str(target) in message
+
+
+def test_absent_data_is_one_line_and_status_1(tmp_path: Path) -> None:
+    environment = {"AEVB_DATA": str(tmp_path / "none"), "AEVB_RESULTS": str(tmp_path / "records")}
+    done = subprocess.run(
+        [sys.executable, "-m", "aevb", *TINY],
+        env={"PATH": "/usr/bin", **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "frey_rawface.mat" in done.stderr
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_old_record(
+    records: Path,
+    frey_face: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(TINY) == 0
+    [path] = (records / "smoke" / "figure-2").glob("*.json")
+    before = path.read_bytes()
+    capsys.readouterr()
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    assert main([*TINY, "--force"]) == 1
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "No space left on device" in message
+    assert path.read_bytes() == before
+    assert not list(records.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("command", ["data", "list", "run", "compare"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    assert len(capsys.readouterr().out.splitlines()) > 4
+
+
+def test_the_console_script_is_the_module() -> None:
+    script = shutil.which("aevb", path=str(Path(sys.executable).parent))
+    assert script is not None
+    shown = subprocess.run([script, "--help"], capture_output=True, text=True, check=True).stdout
+    for name in ("data", "list", "run", "compare"):
+        assert f"\n    {name}" in shown
