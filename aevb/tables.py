@@ -7,10 +7,11 @@ from the records; none is typed.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from aevb import reference
 from aevb.reference import Row
 from aevb.results import Record
 
-__all__ = ["differences", "markdown", "provenance", "settings"]
+__all__ = ["differences", "markdown", "provenance", "settings", "train_test_gaps"]
 
 DATASETS = {"mnist": "MNIST", "frey-face": "Frey Face"}
 SETTINGS = {
@@ -124,6 +125,44 @@ def differences(rows: Iterable[Row], dataset: str) -> str:
         body.append([f"$N_z = {latent_dim}$, {split}", *gaps, *sides])
     header = [DATASETS[dataset], *(_power(x) for x in places), "ours, last", "paper's, last"]
     return markdown(header, body)
+
+
+def train_test_gaps(records: Iterable[Record], edge: float = 1e8) -> str:
+    """How far the train curves of Figure 2 lie above the test curves, in nats per datapoint.
+
+    Args:
+        records: Runs of ``figure-2``.
+        edge: Where to look at the paper's curves once more, far to the right.
+
+    Returns:
+        Markdown, a row a run: ours at its last evaluation, the paper's there, and at ``edge``.
+    """
+    body = []
+    for record in records:
+        settings = record.configuration
+        form = ".1f" if settings["dataset"] == "mnist" else ".0f"
+        reached = record.curves["samples"][-1]
+        train, test = (
+            reference.curve(
+                "figure-2", **{key: settings[key] for key in reference.Key._fields}, split=split
+            )
+            for split in ("train", "test")
+        )
+        ours = record.curves["train_running"][-1] - record.curves["test"][-1]
+        there, later = (_minus(train.at(x), test.at(x)) for x in (reached, edge))
+        body.append(
+            [
+                f"{DATASETS[settings['dataset']]}, $N_z = {settings['latent_dim']}$",
+                *(_number(gap, form) for gap in (ours, there, later)),
+            ]
+        )
+    return markdown(
+        ["train − test", "ours, last", "paper's, there", f"paper's, {_power(edge)}"], body
+    )
+
+
+def _minus(left: float | None, right: float | None) -> float | None:
+    return None if left is None or right is None else left - right
 
 
 def _number(value: float | None, form: str) -> str:
