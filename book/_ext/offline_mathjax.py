@@ -59,8 +59,9 @@ def vendor(folder: Path) -> None:
             shutil.copyfile(original, copy)
 
 
-def vendor_when_built(app: Sphinx, error: Exception | None) -> None:
-    if error is None and app.builder.format == "html":
+def vendor_before_pages(app: Sphinx) -> None:
+    # Before: Sphinx adds a checksum to a script's address, if the script is there.
+    if app.builder.format == "html":
         vendor(Path(app.outdir) / "mathjax")
 
 
@@ -71,5 +72,5 @@ def set_path(app: Sphinx, config: object) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", set_path)
-    app.connect("build-finished", vendor_when_built)
+    app.connect("builder-inited", vendor_before_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
