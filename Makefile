@@ -19,7 +19,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env data book figures smoke outputs test lint format constraints clean
+.PHONY: help env data book figures smoke outputs readme test lint format constraints clean
 
 help: ## Explain every target (the default)
 	@echo 'make TARGET, where TARGET is one of'
@@ -90,6 +90,9 @@ smoke: ## Run every figure's notebook at the smoke preset: really trains, in sec
 
 outputs: $(INSTALLED) $(FETCHED) ## Run NOTEBOOKS and store the outputs of their checked cells, and only those
 	@$(BIN)/python -m aevb.notebooks store $(NOTEBOOKS)
+
+readme: $(INSTALLED) ## Bring the README's table and picture up to date with the stored records
+	@$(BIN)/python -m aevb.readme
 
 # ---- Checks ---------------------------------------------------------------------------------
 
