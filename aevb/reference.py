@@ -12,11 +12,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aevb._digitised import FIGURES, Curve, Key, ReferenceError, curve, curves, interpolate
+from aevb._digitised import (
+    FIGURES,
+    N_TRAIN,
+    Curve,
+    Key,
+    ReferenceError,
+    curve,
+    curves,
+    interpolate,
+)
 from aevb.results import Record
 
 __all__ = [
     "FIGURES",
+    "N_TRAIN",
     "Curve",
     "Key",
     "ReferenceError",

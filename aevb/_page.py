@@ -1,0 +1,57 @@
+r"""What all figures share: a style, a page that notebooks show, and what is said of short runs."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from aevb import experiments, reference
+from aevb.results import Record
+
+STYLE: dict[Any, Any] = {
+    "figure.facecolor": "white",  # whatever the page's theme
+    "figure.dpi": 160,
+    "axes.facecolor": "white",
+    "axes.linewidth": 0.7,
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "text.color": "black",
+    "axes.edgecolor": "black",
+    "axes.labelcolor": "black",
+    "xtick.color": "black",
+    "ytick.color": "black",
+}
+TITLES = {"mnist": "MNIST", "frey-face": "Frey Face"}
+
+
+class Page(Figure):
+    """A matplotlib figure that a notebook shows as it is, without pyplot and its state."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi="figure", facecolor=self.get_facecolor())
+        return buffer.getvalue()
+
+
+def runs_of(records: Sequence[Record]) -> dict[reference.Key, list[Record]]:
+    """The runs of each curve.
+
+    Raises:
+        ValueError: If the records are of several presets.
+    """
+    presets = sorted({record.configuration["preset"] for record in records})
+    if len(presets) > 1:
+        raise ValueError(f"records: expected one preset, found {', '.join(presets)}")
+    return reference.by_curve(records)
+
+
+def shortfall(records: Sequence[Record]) -> str:
+    """What keeps runs from being the paper's: their preset, and how far they came; or nothing."""
+    last = min(records, key=lambda record: record.curves["samples"][-1])
+    reached, settings = last.curves["samples"][-1], last.configuration
+    if settings["preset"] != "paper":
+        return f"preset {settings['preset']}:\n{reached:,.0f} samples"
+    full = experiments.SAMPLES["paper"][settings["dataset"]]
+    return "" if reached >= full else f"ours: to {reached:.2g} samples".replace("e+0", "e")
