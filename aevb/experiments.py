@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from aevb import auto_encoding, data, estimators, models, results, training
+from aevb import auto_encoding, data, estimators, mlp, models, results, training
 from aevb.adagrad import Adagrad
 
 __all__ = [
@@ -113,10 +113,16 @@ class LowerBound:
         for name, value in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name in _POSITIVE and not (value > 0 and math.isfinite(value)):
-                raise ExperimentError(f"{field.name}: expected a positive number, found {value}")
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            fits = isinstance(value, int) and value >= least
+            _check(name, value, fits, f"an integer of at least {least}")
+        size, std = self.step_size, self.initial_std
+        _check("step_size", size, _finite(size) and size > 0, "a positive number")
+        _check("initial_std", std, _finite(std) and std >= 0, "a number of at least 0")
+        for name in ("prior", "keep_weights"):
+            value = getattr(self, name)
+            _check(name, value, isinstance(value, bool), "True or False")
         if self.samples < self.minibatch:
             raise ExperimentError(
                 f"samples: expected at least one minibatch of {self.minibatch}, "
@@ -137,7 +143,11 @@ class LowerBound:
         return f"{panel}{''.join(changed)}-seed{self.seed}"
 
 
-_POSITIVE = ("latent_dim", "hidden", "minibatch", "noise_samples", "step_size", "samples")
+_LEAST = {
+    **dict.fromkeys(("latent_dim", "hidden", "minibatch", "noise_samples", "samples"), 1),
+    **dict.fromkeys(("warm_up", "seed", "split_seed"), 0),
+}
+"""The least that each integer may be."""
 
 
 def step_size(dataset: str, latent_dim: int) -> float:
@@ -259,9 +269,8 @@ def start(
     """
     generator = torch.Generator().manual_seed(experiment.seed)
     n_train, data_dim = dataset.train.shape
-    model = MODELS[experiment.dataset](
-        data_dim, experiment.hidden, experiment.latent_dim, generator, experiment.initial_std
-    ).float()
+    model = MODELS[experiment.dataset](data_dim, experiment.hidden, experiment.latent_dim).float()
+    mlp.initialize(model, generator, experiment.initial_std)  # drawn as float32, always
     optimizer = Adagrad(
         model.parameters(),
         experiment.step_size,
@@ -276,7 +285,7 @@ def _evaluate(
     dataset: data.Dataset, seed: int, model: models.VAE, samples: int
 ) -> dict[str, float]:
     """Both bounds, with noise of their own: the schedule must not change the training."""
-    noise = torch.Generator().manual_seed((seed << 40) + samples)
+    noise = torch.Generator().manual_seed(((seed << 40) + samples) % 2**63)
     return {
         "test": training.lower_bound(model, dataset.test, noise),
         "train": training.lower_bound(model, dataset.train[:EVALUATED], noise),
@@ -357,3 +366,12 @@ def trained_model(record: results.Record) -> models.VAE:
 def _one_of(name: str, value: str, known: Collection[str]) -> None:
     if value not in known:
         raise ExperimentError(f"{name}: expected one of {', '.join(known)}; found {value!r}")
+
+
+def _check(name: str, value: object, fits: bool, expected: str) -> None:
+    if not fits:
+        raise ExperimentError(f"{name}: expected {expected}, found {value!r}")
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
