@@ -45,7 +45,7 @@ def real_data(name: str) -> Path:
     try:
         data.verify(names=[name])
     except data.DataError as error:
-        pytest.skip(f"{name} is not there: {str(error).splitlines()[0]}")
+        pytest.skip(str(error).splitlines()[0])
     return data.folder()
 
 
