@@ -584,6 +584,31 @@ def test_torchvision_still_has_a_mirror_over_https() -> None:
     assert any(mirror.startswith("https://") for mirror in mirrors)
 
 
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_progress_bar_is_drawn_on_a_terminal(
+    progress: bool,
+    mirrors: tuple[Mirror, Mirror],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pty = pytest.importorskip("pty", reason="there are no pseudo-terminals here")
+    termios = pytest.importorskip("termios")
+    reading, writing = pty.openpty()
+    os.set_blocking(reading, False)
+    termios.tcsetwinsize(writing, (24, 80))  # a bar needs a width
+    with os.fdopen(writing, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        data.fetch(tmp_path, names=["mnist"], progress=progress)
+        terminal.flush()
+        try:
+            drawn = os.read(reading, 65536).decode()
+        except BlockingIOError:
+            drawn = ""
+    os.close(reading)
+    assert ("images.gz: " in drawn) == progress
+    assert ("labels.gz: " in drawn) == progress
+
+
 def test_the_progress_bar_stays_away_from_what_is_not_a_terminal(
     mirrors: tuple[Mirror, Mirror], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
