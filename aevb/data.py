@@ -29,6 +29,7 @@ __all__ = [
     "Dataset",
     "folder",
     "mnist",
+    "mnist_held_out",
     "frey_face",
     "load",
     "minibatches",
@@ -100,6 +101,24 @@ def mnist(path: Path | None = None) -> Dataset:
         train_labels=train_labels[:50_000],
         test_labels=test_labels,
     )
+
+
+def mnist_held_out(path: Path | None = None) -> Tensor:
+    r"""The last 10,000 training images of MNIST, which :func:`mnist` leaves out.
+
+    In the first author's loader of the time they are the validation set.
+
+    Args:
+        path: the data folder; by default :func:`folder`.
+
+    Returns:
+        (10000, 784), float32 in [0, 1].
+
+    Raises:
+        DataError: a file is absent, unreadable or not the original.
+    """
+    images, *_ = _mnist_tensors(folder() if path is None else path)
+    return images[50_000:].reshape(-1, 784).float().div_(255)
 
 
 def frey_face(path: Path | None = None, split_seed: int = 0) -> Dataset:

@@ -91,6 +91,13 @@ def test_mnist_has_the_known_moments_and_order(mnist: data.Dataset) -> None:
     assert torch.equal(mnist.train_labels, labels[:50_000])
 
 
+def test_mnist_holds_out_the_images_that_complete_the_training_file(mnist: data.Dataset) -> None:
+    held_out = data.mnist_held_out(data.folder())
+    assert (held_out.shape, held_out.dtype) == ((10_000, 784), torch.float32)
+    whole = torch.cat([mnist.train, held_out]).double()
+    assert whole.mean().item() == pytest.approx(0.13066, abs=5e-6)  # the 60,000 images' mean
+
+
 def test_mnist_is_the_same_without_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = real_data("mnist")
     with_torchvision = data._mnist_tensors(folder)
@@ -594,16 +601,14 @@ def test_a_progress_bar_is_drawn_on_a_terminal(
     pty = pytest.importorskip("pty", reason="there are no pseudo-terminals here")
     termios = pytest.importorskip("termios")
     reading, writing = pty.openpty()
-    os.set_blocking(reading, False)
     termios.tcsetwinsize(writing, (24, 80))  # a bar needs a width
-    with os.fdopen(writing, "w") as terminal:
-        monkeypatch.setattr(sys, "stderr", terminal)
+    with os.fdopen(writing, "w") as terminal, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", terminal)
         data.fetch(tmp_path, names=["mnist"], progress=progress)
-        terminal.flush()
-        try:
-            drawn = os.read(reading, 65536).decode()
-        except BlockingIOError:
-            drawn = ""
+    drawn = ""
+    with contextlib.suppress(OSError):  # so Linux says that the other side is closed
+        while chunk := os.read(reading, 65536):
+            drawn += chunk.decode()
     os.close(reading)
     assert ("images.gz: " in drawn) == progress
     assert ("labels.gz: " in drawn) == progress
