@@ -230,6 +230,7 @@ def test_without_records_every_curve_of_the_paper_is_there() -> None:
         100, *(n * 10**k for k in (5, 6, 7, 8) for n in (1, 3)),
     }  # fmt: skip
     assert len(rows) == 36 * 9
+    assert [row.samples for row in rows[:9]] == sorted(row.samples for row in rows[:9])
     assert all(row.ours is None and row.difference is None for row in rows)
     assert at(rows, 10**7).paper == pytest.approx(-104.8, abs=0.1)
     assert at(rows, 10**5).paper is None
