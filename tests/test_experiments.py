@@ -1,0 +1,501 @@
+"""The runs behind each figure, from their specification to their record."""
+
+import dataclasses
+import functools
+import json
+import math
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
+
+from aevb import __main__, checkpoint, data, experiments, results, training
+from aevb.experiments import LowerBound
+from aevb.results import Record
+
+GRIDS = [(figure, preset) for figure in experiments.FIGURES for preset in experiments.PRESETS]
+
+
+load = functools.cache(data.load)
+
+
+def real(name: str) -> data.Dataset:
+    """A real data set, or the reason why the test is skipped."""
+    try:
+        return load(name)
+    except data.DataError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def give_the_memory_back() -> Iterator[None]:
+    yield
+    load.cache_clear()
+
+
+@pytest.fixture(scope="module", params=["mnist", "frey-face"])
+def smoke(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Record:
+    """A record of a smoke run on the real data, in a folder of its own."""
+    real(request.param)
+    experiment = LowerBound(request.param, latent_dim=2, preset="smoke")
+    return experiments.run(experiment, tmp_path_factory.mktemp("smoke"), progress=False)
+
+
+@pytest.fixture
+def synthetic(monkeypatch: pytest.MonkeyPatch) -> data.Dataset:
+    """What stands in for both data sets where their contents do not matter; named so."""
+    generator = torch.Generator().manual_seed(21)
+    pixels = torch.rand(250, 20, generator=generator, dtype=torch.float32)
+    made = data.Dataset("synthetic", pixels[:200], pixels[200:], (4, 5), "synthetic")
+    monkeypatch.setattr(data, "mnist", lambda path=None: made)
+    monkeypatch.setattr(data, "frey_face", lambda path=None, split_seed=0: made)
+    return made
+
+
+def small(**settings: Any) -> LowerBound:
+    given = {"hidden": 8, "minibatch": 10, "samples": 5_000, "latent_dim": 2, "preset": "smoke"}
+    return LowerBound(**given | settings)
+
+
+# -- The specification -------------------------------------------------------------------------
+
+
+def test_the_grid_of_figure_2_is_the_papers() -> None:
+    panels = [(e.dataset, e.latent_dim) for e in experiments.figure_2()]
+    assert panels == [("mnist", n) for n in (3, 5, 10, 20, 200)] + [
+        ("frey-face", n) for n in (2, 5, 10, 20)
+    ]
+    for experiment in experiments.figure_2():
+        assert experiment.samples == 10**8
+        assert experiment.noise_samples == 1
+        assert experiment.initial_std == 0.01
+        assert experiment.prior
+        assert experiment.step_size in (0.01, 0.02, 0.1)
+        assert (experiment.hidden, experiment.minibatch, experiment.warm_up) == (
+            (500, 100, 100) if experiment.dataset == "mnist" else (200, 500, 100)
+        )
+
+
+def test_figures_4_and_5_look_into_models_whose_weights_are_kept() -> None:
+    assert {(e.dataset, e.latent_dim) for e in experiments.figure_4()} == {
+        ("frey-face", 2),
+        ("mnist", 2),
+    }
+    assert [(e.dataset, e.latent_dim) for e in experiments.figure_5()] == [
+        ("mnist", n) for n in (2, 5, 10, 20)
+    ]
+    for figure in ("figure-4", "figure-5"):
+        for preset in experiments.PRESETS:
+            assert all(e.keep_weights for e in experiments.grid(figure, preset))
+
+
+@pytest.mark.parametrize(("figure", "preset"), GRIDS)
+def test_a_grid_hands_on_preset_and_seed(figure: str, preset: str) -> None:
+    for experiment in experiments.grid(figure, preset, seed=3):
+        assert (experiment.preset, experiment.seed) == (preset, 3)
+        assert json.loads(json.dumps(asdict(experiment))) == asdict(experiment)
+
+
+def test_the_presets_differ_in_their_budget() -> None:
+    for dataset in experiments.LATENT_DIMS:
+        budgets = [LowerBound(dataset, preset=preset).samples for preset in experiments.PRESETS]
+        assert budgets[0] < budgets[1] < budgets[2] == 10**8
+        smoke = LowerBound(dataset, preset="smoke")
+        assert smoke.warm_up * smoke.minibatch < smoke.samples / 2  # it really trains
+
+
+@pytest.mark.parametrize("preset", experiments.PRESETS)
+def test_names_are_unique_across_the_grids(preset: str) -> None:
+    named: dict[str, LowerBound] = {}
+    for figure in experiments.FIGURES:
+        for seed in (0, 1):
+            for experiment in experiments.grid(figure, preset, seed):
+                # Figures share models: one name is one experiment.
+                assert named.setdefault(experiment.name, experiment) == experiment
+    assert len(named) == 2 * 10  # nine panels, and MNIST with two latent variables
+
+
+def test_a_panels_name_is_short() -> None:
+    assert LowerBound("mnist", latent_dim=20).name == "mnist-aevb-nz20-seed0"
+    assert LowerBound("frey-face", latent_dim=2, seed=1).name == "frey-face-aevb-nz2-seed1"
+
+
+CHANGES = {
+    "latent_dim": 7,
+    "hidden": 400,
+    "minibatch": 50,
+    "noise_samples": 2,
+    "estimator": "A",
+    "step_size": 0.1,
+    "warm_up": 0,
+    "initial_std": 0.1,
+    "prior": False,
+    "seed": 1,
+    "split_seed": 1,
+    "dataset": "frey-face",
+}
+
+
+def test_a_name_tells_every_setting_that_is_not_the_panels() -> None:
+    usual = LowerBound("mnist", latent_dim=20)
+    names = {usual.name}
+    for field, value in CHANGES.items():
+        changed = LowerBound(**{"dataset": "mnist", "latent_dim": 20, field: value})
+        assert str(value) in changed.name
+        names.add(changed.name)
+    assert len(names) == 1 + len(CHANGES)
+    both = LowerBound(latent_dim=20, step_size=0.1, estimator="A").name
+    assert both == "mnist-aevb-nz20-estimator-A-step-size-0.1-seed0"
+    told = {"samples", "preset", "keep_weights", "algorithm"}  # by the record, or the folder
+    assert CHANGES.keys() | told == {field.name for field in dataclasses.fields(LowerBound)}
+
+
+def test_a_default_spelled_out_changes_nothing() -> None:
+    spelled = LowerBound("mnist", latent_dim=20, hidden=500, minibatch=100, step_size=0.01)
+    assert spelled == LowerBound("mnist", latent_dim=20)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spelled.hidden = 400
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"dataset": "cifar"}, "dataset: expected one of mnist, frey-face; found 'cifar'"),
+    ({"algorithm": "wake-sleep"}, "algorithm: expected one of aevb; found 'wake-sleep'"),
+    ({"estimator": "C"}, "estimator: expected one of A, B; found 'C'"),
+    ({"preset": "long"}, "preset: expected one of smoke, quick, paper; found 'long'"),
+    ({"latent_dim": 0}, "latent_dim: expected an integer of at least 1, found 0"),
+    ({"latent_dim": 2.5}, "latent_dim: expected an integer of at least 1, found 2.5"),
+    ({"latent_dim": "3"}, "latent_dim: expected an integer of at least 1, found '3'"),
+    ({"hidden": -1}, "hidden: expected an integer of at least 1, found -1"),
+    ({"minibatch": 0}, "minibatch: expected an integer of at least 1, found 0"),
+    ({"noise_samples": 0}, "noise_samples: expected an integer of at least 1, found 0"),
+    ({"samples": 1e7}, "samples: expected an integer of at least 1, found 10000000.0"),
+    ({"samples": 99}, "samples: expected at least one minibatch of 100, found 99"),
+    ({"warm_up": -1}, "warm_up: expected an integer of at least 0, found -1"),
+    ({"seed": -1}, "seed: expected an integer of at least 0, found -1"),
+    ({"seed": 0.5}, "seed: expected an integer of at least 0, found 0.5"),
+    ({"split_seed": -1}, "split_seed: expected an integer of at least 0, found -1"),
+    ({"step_size": 0.0}, "step_size: expected a positive number, found 0.0"),
+    ({"step_size": -0.1}, "step_size: expected a positive number, found -0.1"),
+    ({"step_size": math.nan}, "step_size: expected a positive number, found nan"),
+    ({"step_size": math.inf}, "step_size: expected a positive number, found inf"),
+    ({"step_size": "0.1"}, "step_size: expected a positive number, found '0.1'"),
+    ({"initial_std": -0.1}, "initial_std: expected a number of at least 0, found -0.1"),
+    ({"prior": "no"}, "prior: expected True or False, found 'no'"),
+    ({"keep_weights": 1}, "keep_weights: expected True or False, found 1"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), WRONG, ids=[str(wrong) for wrong, _ in WRONG])
+def test_a_wrong_setting_is_refused_by_name(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(experiments.ExperimentError) as error:
+        LowerBound(**settings)
+    assert str(error.value) == message
+    with pytest.raises(experiments.ExperimentError):
+        replace(LowerBound(), **settings)
+
+
+def test_an_unknown_figure_or_setting_is_refused() -> None:
+    with pytest.raises(
+        experiments.ExperimentError,
+        match=r"^figure: expected one of figure-2, figure-4, figure-5; found 'figure-9'$",
+    ):
+        experiments.grid("figure-9")
+    with pytest.raises(experiments.ExperimentError, match=r"^preset: expected one of smoke"):
+        experiments.reproduce("figure-2", "long")
+    with pytest.raises(TypeError, match="learning_rate"):
+        LowerBound(learning_rate=0.1)
+
+
+# -- A run -------------------------------------------------------------------------------------
+
+
+def test_a_smoke_run_on_the_real_data(smoke: Record) -> None:
+    name = smoke.configuration["dataset"]
+    experiment = LowerBound(name, latent_dim=2, preset="smoke")
+    folder = smoke.path.parents[1]
+
+    stem = f"{name}-aevb-nz2-seed0"
+    files = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.*"))
+    assert files == [f"figure-2/{stem}.json", f"figure-2/{stem}.safetensors"]  # no checkpoint
+    assert smoke == results.load(folder / files[0])
+    assert smoke.configuration == asdict(experiment) | {"n_train": len(real(name).train)}
+    assert smoke.provenance["data_sha256"] == real(name).sha256
+    assert smoke.provenance["wall_seconds"] > 0
+    assert smoke.provenance["threads"] == 1
+    curves = smoke.curves
+    assert curves["samples"] == training.schedule(experiment.samples, experiment.minibatch)
+    assert {len(curve) for curve in curves.values()} == {len(curves["samples"])}
+    assert curves.keys() == {"samples", "test", "train", "train_running"}
+    for split in ("test", "train", "train_running"):
+        assert curves[split][-1] > curves[split][0] + 100  # it really trained
+
+
+def test_the_seed_decides_the_record(synthetic: data.Dataset, tmp_path: Path) -> None:
+    def run(folder: str, **settings: Any) -> Record:
+        return experiments.run(small(**settings), tmp_path / folder, progress=False)
+
+    torch.manual_seed(1)
+    first = run("a")
+    torch.manual_seed(2)
+    torch.set_default_dtype(torch.float32)  # by conftest.py it was float64
+    again, other = run("b"), run("a", seed=1)
+
+    assert again.curves == first.curves
+    assert again.weights == first.weights
+    for split in ("test", "train", "train_running"):
+        assert not set(other.curves[split]) & set(first.curves[split])
+    assert len(results.find("figure-2", tmp_path / "a")) == 2
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "frey-face"])
+def test_every_setting_changes_the_run(
+    synthetic: data.Dataset, tmp_path: Path, dataset: str
+) -> None:
+    usual = experiments.run(small(dataset=dataset, samples=1_000), tmp_path, progress=False)
+    changes = CHANGES | {"hidden": 9, "minibatch": 20}
+    for field, value in changes.items():
+        if field in ("split_seed", "dataset"):
+            continue  # those decide the data
+        changed = small(**{"dataset": dataset, "samples": 1_000, field: value})
+        record = experiments.run(changed, tmp_path, progress=False)
+        assert record.curves["test"][-1] != usual.curves["test"][-1], field
+
+
+def test_the_split_seed_reaches_the_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = []
+
+    def frey_face(path: Path | None = None, split_seed: int = 0) -> data.Dataset:
+        asked.append(split_seed)
+        raise data.DataError("not here")
+
+    monkeypatch.setattr(data, "frey_face", frey_face)
+    with pytest.raises(data.DataError, match="not here"):
+        experiments.run(small(dataset="frey-face", split_seed=4), tmp_path)
+    assert asked == [4]
+
+
+@pytest.mark.parametrize("seed", [20_260_101, 2**31 - 1])
+def test_any_seed_will_do(synthetic: data.Dataset, tmp_path: Path, seed: int) -> None:
+    record = experiments.run(small(seed=seed, samples=1_000), tmp_path, progress=False)
+    assert record.configuration["seed"] == seed
+
+
+def test_a_run_is_on_one_thread_and_gives_the_others_back(
+    synthetic: data.Dataset, tmp_path: Path
+) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        record = experiments.run(small(samples=1_000), tmp_path, progress=False)
+        assert record.provenance["threads"] == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_weights_are_kept_where_a_figure_needs_them(
+    synthetic: data.Dataset, tmp_path: Path
+) -> None:
+    kept = experiments.run(small(samples=1_000), tmp_path, progress=False)
+    not_kept = experiments.run(small(samples=1_000, latent_dim=3), tmp_path, progress=False)
+    assert kept.weights is not None
+    assert not_kept.weights is None
+    with pytest.raises(results.RecordError, match=r"nz3.*no weights were kept"):
+        experiments.trained_model(not_kept)
+
+
+def test_a_diverging_run_stores_nothing(synthetic: data.Dataset, tmp_path: Path) -> None:
+    experiment = small(dataset="frey-face", step_size=1e3)
+    with pytest.raises(training.DivergenceError) as error:
+        experiments.run(experiment, tmp_path, progress=False)
+    assert str(error.value).startswith(f"{experiment.name}: the bound is ")
+    assert experiments.stored(experiment, tmp_path) is None
+
+
+def test_a_checkpoint_of_another_specification_is_refused(
+    synthetic: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*given: Any) -> dict[str, float]:
+        if given[-1] > 100:
+            raise KeyboardInterrupt
+        return {"test": 0.0}
+
+    train = training.train
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "GUARD_INTERVAL", 10)
+        patch.setattr(training, "train", lambda *a, **k: train(*a, **k, checkpoint_seconds=0))
+        patch.setattr(experiments, "_evaluate", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            experiments.run(small(), tmp_path, progress=False)
+
+    # The name does not tell the number of samples, so both have the same checkpoint.
+    with pytest.raises(checkpoint.CheckpointError, match="a checkpoint of another run"):
+        experiments.run(small(samples=30_000), tmp_path, progress=False)
+    record = experiments.run(small(), tmp_path, progress=False)
+    assert record.curves["samples"][-1] == 5_000
+
+
+# -- Records behind a figure -------------------------------------------------------------------
+
+
+def test_reproduce_says_how_to_make_a_missing_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiments, "run", None)  # it must not train a paper run
+    for figure in experiments.FIGURES:
+        with pytest.raises(experiments.ExperimentError) as error:
+            experiments.reproduce(figure, seed=3, path=tmp_path)
+        message = str(error.value)
+        first = experiments.grid(figure, "paper", 3)[0]
+        assert message.startswith(f"{first.name}: no such record. Make it with: python -m aevb ")
+        options = __main__._parser().parse_args(shlex.split(message.split("-m aevb ")[1]))
+        assert (options.figure, options.dataset) == (figure, first.dataset)
+        assert (options.latent_dim, options.seed) == (first.latent_dim, 3)
+
+
+@pytest.fixture
+def small_grid(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[LowerBound]]:
+    def grid(preset: str = "paper", seed: int = 0) -> list[LowerBound]:
+        return [small(latent_dim=n, preset=preset, seed=seed, samples=1_000) for n in (2, 3)]
+
+    monkeypatch.setitem(experiments.FIGURES, "figure-4", grid)
+    return grid
+
+
+def test_reproduce_trains_what_is_missing_and_no_more(
+    synthetic: data.Dataset,
+    small_grid: Callable[..., list[LowerBound]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AEVB_RESULTS", str(tmp_path))
+    first = experiments.run(small_grid("smoke")[0], progress=False)
+
+    records = experiments.reproduce("figure-4", "smoke")
+
+    assert [record.name for record in records] == [e.name for e in small_grid("smoke")]
+    assert records[0] == first
+    assert all(record.path.parent == tmp_path / "smoke" / "figure-2" for record in records)
+
+    monkeypatch.setattr(experiments, "run", None)
+    assert experiments.reproduce("figure-4", "smoke") == records
+    with pytest.raises(experiments.ExperimentError, match="no such record"):
+        experiments.reproduce("figure-4", "paper")  # a smoke run does not pass for one
+
+
+def test_a_damaged_record_is_refused_not_replaced(
+    synthetic: data.Dataset, small_grid: Callable[..., list[LowerBound]], tmp_path: Path
+) -> None:
+    damaged = experiments.reproduce("figure-4", "smoke", path=tmp_path)[0].path
+    damaged.write_text(damaged.read_text().replace('"samples"', '"sampled"'))
+    before = damaged.read_bytes()
+
+    with pytest.raises(results.RecordError, match=f"^{damaged}: damaged"):
+        experiments.reproduce("figure-4", "smoke", path=tmp_path)
+    assert damaged.read_bytes() == before
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "frey-face"])
+def test_a_trained_model_comes_back_from_its_record(
+    synthetic: data.Dataset, tmp_path: Path, dataset: str
+) -> None:
+    record = experiments.run(small(dataset=dataset), tmp_path, progress=False)
+
+    model = experiments.trained_model(record)
+
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert model.latent_dim == 2
+    # With the noise of the last evaluation: what is left is the half precision of the weights.
+    bounds = experiments._evaluate(synthetic, 0, model, 5_000)
+    assert bounds["test"] == pytest.approx(record.curves["test"][-1], abs=0.05)
+
+    record.path.with_suffix(".safetensors").write_bytes(b"")
+    with pytest.raises(results.RecordError, match="unusable weights"):
+        experiments.trained_model(record)
+
+
+# -- Against the paper, on the real data -------------------------------------------------------
+
+
+@pytest.mark.parametrize("latent_dim", [2, 3, 20])
+def test_mnist_starts_where_the_papers_curves_do(latent_dim: int) -> None:
+    # 784 ln 2: every pixel's probability is a half. That is a standard deviation of 0.01.
+    dataset = real("mnist")
+    state, _ = experiments.start(LowerBound(latent_dim=latent_dim), dataset)
+
+    bound = training.lower_bound(state.model, dataset.test[:2_000], torch.Generator())
+
+    assert 784 * math.log(2) == pytest.approx(543.43, abs=0.005)
+    assert bound == pytest.approx(-543.43, abs=0.3)
+
+
+@pytest.mark.parametrize("latent_dim", [2, 20])
+def test_frey_face_starts_at_a_gaussian_of_unit_variance(latent_dim: int) -> None:
+    dataset = real("frey-face")
+    state, _ = experiments.start(LowerBound("frey-face", latent_dim=latent_dim), dataset)
+
+    bound = training.lower_bound(state.model, dataset.test, torch.Generator())
+
+    flat = Normal(0.5, 1.0).log_prob(dataset.test.double()).sum(-1).mean().item()
+    assert flat == pytest.approx(-526.3, abs=0.3)
+    assert bound == pytest.approx(flat, abs=0.5)
+
+
+def recomputed(weights: dict[str, Tensor], x: Tensor, noise: Tensor) -> Tensor:
+    """The bound (eq. 7) from the weights, with torch.distributions and nothing of ``aevb``."""
+    w = {name: value.double() for name, value in weights.items()}
+
+    def layer(name: str, given: Tensor) -> Tensor:
+        return given @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    h = layer("recognition_model.hidden", x).tanh()
+    deviation = (0.5 * layer("recognition_model.log_variance", h)).exp()
+    q = Independent(Normal(layer("recognition_model.mean", h), deviation), 1)
+    prior = Independent(Normal(torch.zeros_like(deviation), torch.ones_like(deviation)), 1)
+    h = layer("generative_model.hidden", q.mean + q.stddev * noise).tanh()
+    if "generative_model.logits.weight" in w:
+        p = Bernoulli(logits=layer("generative_model.logits", h), validate_args=False)
+    else:
+        mean = layer("generative_model.mean", h).sigmoid()
+        p = Normal(mean, (0.5 * layer("generative_model.log_variance", h)).exp())
+    return Independent(p, 1, validate_args=False).log_prob(x) - kl_divergence(q, prior)
+
+
+KEPT = sorted((results.ROOT / "book" / "results").glob("figure-*/*-seed*.safetensors"))
+KEPT = [path for path in KEPT if ".checkpoint" not in path.name]
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
+def test_the_bound_of_a_stored_model_can_be_recomputed_from_its_weights(path: Path) -> None:
+    record = results.load(path.with_suffix(".json"))
+    x = real(record.configuration["dataset"]).test[:500].double()
+    model = experiments.trained_model(record).double()
+
+    found = training.lower_bound(model, x, torch.Generator().manual_seed(7))
+
+    shape = (len(x), record.configuration["latent_dim"])
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(7))
+    bounds = recomputed(results.load_weights(record), x, noise)
+    assert found == pytest.approx(bounds.mean().item(), abs=1e-5)
+    # And it is the model whose curve the record holds, up to the noise of two evaluations of
+    # different sizes.
+    spread = bounds.std().item() / len(x) ** 0.5
+    assert abs(found - record.curves["test"][-1]) < 5 * spread
+
+
+def test_the_bound_after_a_smoke_run_can_be_recomputed(smoke: Record) -> None:
+    x = real(smoke.configuration["dataset"]).test[:300].double()
+    model = experiments.trained_model(smoke).double()
+    found = training.lower_bound(model, x, torch.Generator().manual_seed(7))
+
+    noise = torch.randn(300, 2, generator=torch.Generator().manual_seed(7))
+    expected = recomputed(results.load_weights(smoke), x, noise).mean().item()
+    assert found == pytest.approx(expected, abs=1e-5)
