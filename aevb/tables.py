@@ -4,6 +4,7 @@ Each function returns Markdown, as MyST reads it (``$…$`` is mathematics). Num
 from the records; none is typed.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -11,7 +12,7 @@ from aevb import reference
 from aevb.reference import Row
 from aevb.results import Record
 
-__all__ = ["differences", "markdown", "provenance", "settings", "train_test_gaps"]
+__all__ = ["differences", "markdown", "provenance", "settings", "step_sizes", "train_test_gaps"]
 
 DATASETS = {"mnist": "MNIST", "frey-face": "Frey Face"}
 SETTINGS = {
@@ -124,6 +125,42 @@ def differences(rows: Iterable[Row], dataset: str) -> str:
         sides = [_number(last.ours, form), _number(last.paper, form)]
         body.append([f"$N_z = {latent_dim}$, {split}", *gaps, *sides])
     header = [DATASETS[dataset], *(_power(x) for x in places), "ours, last", "paper's, last"]
+    return markdown(header, body)
+
+
+def step_sizes(records: Iterable[Record], places: Sequence[float] = (1e6, 1e7)) -> str:
+    """Our test bound minus the paper's, in nats per datapoint, for each step size that was run.
+
+    Args:
+        records: Runs of ``figure-2`` of one seed that differ in nothing but the panel, the step
+            size and their length.
+        places: Training samples evaluated.
+
+    Returns:
+        Markdown, a row a panel, a column a place and step size; empty where no run got there.
+    """
+    gaps: dict[tuple[str, int], dict[tuple[float, float], str]] = {}
+    for record in records:
+        settings = record.configuration
+        panel = (settings["dataset"], settings["latent_dim"])
+        key = {name: settings[name] for name in reference.Key._fields}
+        try:
+            theirs = reference.curve("figure-2", **key, split="test")
+        except reference.ReferenceError:  # a model of Figures 4 and 5, which has no panel
+            continue
+        found = gaps.setdefault(panel, {})
+        for place, (ours,) in zip(places, reference.ours([record], "test", places).T, strict=True):
+            gap = None if math.isnan(ours) else _minus(float(ours), theirs.at(place))
+            form = "+.1f" if panel[0] == "mnist" else "+.0f"
+            found[place, settings["step_size"]] = _number(gap, form)
+    columns = sorted({column for found in gaps.values() for column in found})
+    columns = [c for c in columns if any(found.get(c) for found in gaps.values())]
+    header = ["test bound", *(f"{_power(x)}, $\\eta = {eta:g}$" for x, eta in columns)]
+    order = list(DATASETS)
+    body = [
+        [f"{DATASETS[panel[0]]}, $N_z = {panel[1]}$", *(gaps[panel].get(c, "") for c in columns)]
+        for panel in sorted(gaps, key=lambda panel: (order.index(panel[0]), panel[1]))
+    ]
     return markdown(header, body)
 
 
