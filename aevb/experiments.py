@@ -255,7 +255,8 @@ def run(
         )
     weights = state.model.state_dict() if experiment.keep_weights else None
     record = results.save(record, path, weights)
-    checkpoint.unlink(missing_ok=True)
+    for used in (checkpoint, *checkpoint.parent.glob(f"{experiment.name}.*.partial")):
+        used.unlink(missing_ok=True)  # a kill in the middle of a write leaves a partial file
     return record
 
 
