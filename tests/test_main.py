@@ -176,3 +176,26 @@ def test_the_console_script_is_the_module() -> None:
     shown = subprocess.run([script, "--help"], capture_output=True, text=True, check=True).stdout
     for name in ("data", "list", "run", "compare"):
         assert f"\n    {name}" in shown
+
+
+def test_data_without_frey_face_warns_and_succeeds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fetch(path: Path | None = None, *, names: list[str], progress: bool = True) -> list[str]:
+        if "frey-face" in names:
+            raise data.DataError("frey_rawface.mat: no source has it")
+        return ["mnist: there already"]
+
+    monkeypatch.setattr(data, "fetch", fetch)
+    assert main(["data"]) == 0
+    shown = capsys.readouterr()
+    assert "mnist: there already" in shown.out
+    assert "frey_rawface.mat" in shown.err
+    assert "warning" in shown.err
+
+    def fail(path: Path | None = None, *, names: list[str], progress: bool = True) -> list[str]:
+        raise data.DataError("train-images: no source has it")
+
+    monkeypatch.setattr(data, "fetch", fail)
+    assert main(["data"]) == 1
+    assert "train-images" in capsys.readouterr().err
