@@ -38,6 +38,8 @@ __all__ = [
 ]
 
 NAMES = ("mnist", "frey-face")
+"""The names of the data sets."""
+
 _FILES = {"mnist": _files.MNIST, "frey-face": _files.FREY_FACE}
 _SOURCES = {"mnist": _download.mnist_sources, "frey-face": _download.frey_face_sources}
 

@@ -14,7 +14,7 @@ from torch.distributions import Independent, MultivariateNormal, Normal
 
 from aevb import mlp
 
-__all__ = ["VAE", "LinearGaussian", "bernoulli_vae", "gaussian_vae"]
+__all__ = ["LatentVariableModel", "VAE", "LinearGaussian", "bernoulli_vae", "gaussian_vae"]
 
 
 class LatentVariableModel(nn.Module):
