@@ -12,7 +12,7 @@ from aevb import reference
 from aevb.reference import Row
 from aevb.results import Record
 
-__all__ = ["differences", "markdown", "provenance", "settings", "step_sizes", "train_test_gaps"]
+__all__ = ["differences", "markdown", "provenance", "settings", "train_test_gaps", "variants"]
 
 DATASETS = {"mnist": "MNIST", "frey-face": "Frey Face"}
 SETTINGS = {
@@ -128,40 +128,50 @@ def differences(rows: Iterable[Row], dataset: str) -> str:
     return markdown(header, body)
 
 
-def step_sizes(records: Iterable[Record], places: Sequence[float] = (1e6, 1e7)) -> str:
-    """Our test bound minus the paper's, in nats per datapoint, for each step size that was run.
+def variants(records: Iterable[Record], places: Sequence[float] = (1e6, 3e6, 1e7)) -> str:
+    """What another setting changes: runs that depart from a figure's own in a setting or seed.
 
     Args:
-        records: Runs of ``figure-2`` of one seed that differ in nothing but the panel, the step
-            size and their length.
+        records: Runs of ``figure-2``: the figure's own, whose names are the shortest of their
+            panel's, and others.
         places: Training samples evaluated.
 
     Returns:
-        Markdown, a row a panel, a column a place and step size; empty where no run got there.
+        Markdown: a row for each other run and place that both it and the figure's run reached,
+        with the test bounds of both minus the paper's, in nats per datapoint.
     """
-    gaps: dict[tuple[str, int], dict[tuple[float, float], str]] = {}
-    for record in records:
+    panels: dict[tuple[str, int], list[Record]] = {}
+    for record in sorted(records, key=lambda record: (len(record.name), record.name)):
         settings = record.configuration
-        panel = (settings["dataset"], settings["latent_dim"])
-        key = {name: settings[name] for name in reference.Key._fields}
+        panels.setdefault((settings["dataset"], settings["latent_dim"]), []).append(record)
+    order, body = list(DATASETS), []
+    for panel in sorted(panels, key=lambda panel: (order.index(panel[0]), panel[1])):
+        own, *others = panels[panel]
+        key = {name: own.configuration[name] for name in reference.Key._fields}
         try:
-            theirs = reference.curve("figure-2", **key, split="test")
+            paper = reference.curve("figure-2", **key, split="test")
         except reference.ReferenceError:  # a model of Figures 4 and 5, which has no panel
             continue
-        found = gaps.setdefault(panel, {})
-        for place, (ours,) in zip(places, reference.ours([record], "test", places).T, strict=True):
-            gap = None if math.isnan(ours) else _minus(float(ours), theirs.at(place))
-            form = "+.1f" if panel[0] == "mnist" else "+.0f"
-            found[place, settings["step_size"]] = _number(gap, form)
-    columns = sorted({column for found in gaps.values() for column in found})
-    columns = [c for c in columns if any(found.get(c) for found in gaps.values())]
-    header = ["test bound", *(f"{_power(x)}, $\\eta = {eta:g}$" for x, eta in columns)]
-    order = list(DATASETS)
-    body = [
-        [f"{DATASETS[panel[0]]}, $N_z = {panel[1]}$", *(gaps[panel].get(c, "") for c in columns)]
-        for panel in sorted(gaps, key=lambda panel: (order.index(panel[0]), panel[1]))
-    ]
+        form = "+.1f" if panel[0] == "mnist" else "+.0f"
+        label = f"{DATASETS[panel[0]]}, $N_z = {panel[1]}$"
+        for other in others:
+            both = reference.ours([own, other], "test", places).T
+            for place, values in zip(places, both, strict=True):
+                theirs = paper.at(place)
+                if theirs is not None and not any(math.isnan(value) for value in values):
+                    gaps = [_number(float(value) - theirs, form) for value in values]
+                    body.append([label, _changes(own, other), _power(place), *gaps])
+    header = ["test bound", "changed", "samples", "as in the figure", "changed so"]
     return markdown(header, body)
+
+
+def _changes(own: Record, other: Record) -> str:
+    """The settings of one run that are not those of another, but for their lengths."""
+    return ", ".join(
+        f"{label}: {_shown(key, other)}"
+        for key, label in SETTINGS.items()
+        if key != "samples" and own.configuration[key] != other.configuration[key]
+    )
 
 
 def train_test_gaps(records: Iterable[Record], edge: float = 1e8) -> str:
