@@ -20,6 +20,8 @@ module                  holds                                                pap
 ``experiments``         the runs behind each figure                          5
 ``reference``           the paper's own curves, and ours against them        5
 ``figures``             record to figure                                     figs 1--5
+``tables``              records and comparisons to the tables of a page      5
+``notebooks``           run the book's notebooks with other parameters       --
 ======================  ===================================================  ==========
 
 Import modules, not names: ``from aevb import estimators`` and then ``estimators.sgvb_b``.
