@@ -147,6 +147,8 @@ class LinearGaussian(LatentVariableModel):
         ValueError: If the shapes do not fit or ``noise_scale`` is not positive.
     """
 
+    generative_model: LinearDecoder
+
     def __init__(
         self,
         weight: Tensor,

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,7 +46,7 @@ class Record:
     """What the run is, readably: its file name."""
     configuration: dict[str, Any]
     """Every field of the experiment (see :mod:`aevb.experiments`)."""
-    curves: dict[str, list[float]]
+    curves: dict[str, Sequence[float]]
     """``samples``, and at each the ``test``, ``train`` and ``train_running`` bound in nats."""
     provenance: dict[str, Any]
     """Versions, device, commit, date and wall time."""
