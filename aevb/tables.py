@@ -12,7 +12,15 @@ from aevb import reference
 from aevb.reference import Row
 from aevb.results import Record
 
-__all__ = ["differences", "markdown", "provenance", "settings", "train_test_gaps", "variants"]
+__all__ = [
+    "differences",
+    "markdown",
+    "number",
+    "provenance",
+    "settings",
+    "train_test_gaps",
+    "variants",
+]
 
 DATASETS = {"mnist": "MNIST", "frey-face": "Frey Face"}
 SETTINGS = {
@@ -120,9 +128,9 @@ def differences(rows: Iterable[Row], dataset: str) -> str:
     body = []
     for split, latent_dim in sorted({(row.split, row.latent_dim) for row in shown}):
         found = {r.samples: r for r in shown if (r.split, r.latent_dim) == (split, latent_dim)}
-        gaps = [_number(found[x].difference, f"+{form}") if x in found else "" for x in places]
+        gaps = [number(found[x].difference, f"+{form}") if x in found else "" for x in places]
         last = found[max(found)]
-        sides = [_number(last.ours, form), _number(last.paper, form)]
+        sides = [number(last.ours, form), number(last.paper, form)]
         body.append([f"$N_z = {latent_dim}$, {split}", *gaps, *sides])
     header = [DATASETS[dataset], *(_power(x) for x in places), "ours, last", "paper's, last"]
     return markdown(header, body)
@@ -159,7 +167,7 @@ def variants(records: Iterable[Record], places: Sequence[float] = (1e6, 3e6, 1e7
             for place, values in zip(places, both, strict=True):
                 theirs = paper.at(place)
                 if theirs is not None and not any(math.isnan(value) for value in values):
-                    gaps = [_number(float(value) - theirs, form) for value in values]
+                    gaps = [number(float(value) - theirs, form) for value in values]
                     body.append([label, _changes(own, other), _power(place), *gaps])
     header = ["test bound", "changed", "samples", "as in the figure", "changed so"]
     return markdown(header, body)
@@ -200,7 +208,7 @@ def train_test_gaps(records: Iterable[Record], edge: float = 1e8) -> str:
         body.append(
             [
                 f"{DATASETS[settings['dataset']]}, $N_z = {settings['latent_dim']}$",
-                *(_number(gap, form) for gap in (ours, there, later)),
+                *(number(gap, form) for gap in (ours, there, later)),
             ]
         )
     return markdown(
@@ -212,7 +220,8 @@ def _minus(left: float | None, right: float | None) -> float | None:
     return None if left is None or right is None else left - right
 
 
-def _number(value: float | None, form: str) -> str:
+def number(value: float | None, form: str) -> str:
+    """A number of a page, with a true minus sign; nothing for ``None``."""
     return "" if value is None else f"{value:{form}}".replace("-", "−")
 
 

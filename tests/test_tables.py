@@ -53,6 +53,10 @@ def test_a_row_of_another_length_is_refused() -> None:
         tables.markdown(["a", "b"], [["1"]])
 
 
+def test_a_number_has_a_true_minus_sign_and_may_be_missing() -> None:
+    assert [tables.number(value, "+.1f") for value in (-1.25, 2.0, None)] == ["−1.2", "+2.0", ""]
+
+
 def test_settings_have_a_column_a_data_set_and_name_the_exceptions() -> None:
     runs = [record(3), record(20, step_size=0.01), record(5), record(2, "frey-face", minibatch=500)]
     header, _, *rows = cells(tables.settings(runs))
