@@ -49,12 +49,11 @@ $(INSTALLED): requirements.in constraints.txt pyproject.toml
 	@$(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	  || "$(PYTHON)" -m venv --clear $(VENV)
 	@$(BIN)/uv --version >/dev/null 2>&1 \
-	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) >/dev/null 2>&1 \
 	  || echo 'uv cannot be had: pip installs the packages, which takes some minutes'
-	@UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" $(BIN)/uv pip install \
-	    --python $(BIN)/python -r requirements.in -c constraints.txt 2>$(VENV)/uv.log \
-	  || { cat $(VENV)/uv.log 2>/dev/null; \
-	    $(BIN)/python -m pip install --disable-pip-version-check -r requirements.in -c constraints.txt; }
+	@{ test -x $(BIN)/uv && UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" $(BIN)/uv pip install \
+	    --quiet --python $(BIN)/python -r requirements.in -c constraints.txt; } \
+	  || $(BIN)/python -m pip install --disable-pip-version-check -r requirements.in -c constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@mkdir -p $(VENV)/etc/ipython  # every kernel warns that loopback is not encrypted
 	@echo 'c.IPKernelApp.log_level = "ERROR"' > $(VENV)/etc/ipython/ipython_kernel_config.py
