@@ -38,7 +38,7 @@ def store(path: Path, state: Any, progress: dict[str, Any], identity: str = "") 
     Raises:
         OSError: If the file cannot be written. An older checkpoint is then still there.
     """
-    tensors = {key: value.cpu() for key, value in _flat(state).items()}
+    tensors = {key: value.cpu().contiguous() for key, value in _flat(state).items()}
     optimizers = {
         name: part.state_dict()["param_groups"]
         for name, part in _parts(state)
