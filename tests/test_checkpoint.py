@@ -100,6 +100,15 @@ def test_a_state_before_its_first_step_can_be_stored(tmp_path: Path) -> None:
         assert same(contents(after), contents(before)), optimizer
 
 
+def test_a_tensor_of_any_layout_can_be_stored(tmp_path: Path) -> None:
+    before, after = make(), make(seed=9)
+    for transposed in (before, after):
+        transposed.position.data = torch.randn(2, 4).T
+    checkpoint.store(tmp_path / "c", before, {})
+    checkpoint.load(tmp_path / "c", after)
+    assert torch.equal(after.position, before.position)
+
+
 def test_storing_changes_nothing(tmp_path: Path) -> None:
     state = make()
     before = contents(state)

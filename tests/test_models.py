@@ -65,13 +65,15 @@ def test_the_frey_face_model_squashes_the_mean_of_the_pixels_only() -> None:
 
 
 @pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
-def test_the_generator_decides_the_initial_parameters(build) -> None:
-    def drawn(seed: int) -> list[torch.Tensor]:
-        return list(build(7, 5, 2, torch.Generator().manual_seed(seed)).parameters())
+def test_generator_and_std_decide_the_initial_parameters(build) -> None:
+    def drawn(seed: int, **std: float) -> torch.Tensor:
+        model = build(7, 5, 2, torch.Generator().manual_seed(seed), **std)
+        return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
-    assert all(map(torch.equal, drawn(0), drawn(0)))
-    assert not any(map(torch.equal, drawn(0), drawn(1)))
-    assert torch.cat([p.flatten() for p in drawn(0)]).std().item() == pytest.approx(0.01, rel=0.2)
+    assert torch.equal(drawn(0), drawn(0))
+    assert not (drawn(0) == drawn(1)).any()
+    torch.testing.assert_close(drawn(0, std=0.5), 50 * drawn(0))
+    assert abs(drawn(0).std().item() / 0.01 - 1) < 4 / (2 * len(drawn(0))) ** 0.5  # 4 s.e.
 
 
 @torch.no_grad()
