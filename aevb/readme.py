@@ -1,0 +1,79 @@
+r"""The README's table and picture, from the stored records: ``python -m aevb.readme``.
+
+The picture carries the digests of the records that it was drawn from, so that a test can tell
+whether either is out of date.
+"""
+
+import hashlib
+import sys
+from pathlib import Path
+
+from aevb import experiments, reference, results, tables
+
+__all__ = ["insert", "main", "results_table", "source"]
+
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+README = results.ROOT / "README.md"
+PICTURE = results.ROOT / "book" / "assets" / "figure-2.png"
+SAMPLES = 10_000_000
+"""Where the README compares: a half decade that every stored run has reached."""
+
+
+def results_table(rows: list[reference.Row], samples: int = SAMPLES) -> str:
+    """The test bounds of AEVB, ours and the paper's, as a Markdown table.
+
+    Args:
+        rows: What :func:`aevb.reference.compare` returned.
+        samples: The number of training samples to compare at.
+    """
+    cells = [
+        [
+            f"{tables.DATASETS[row.dataset]}, N_z = {row.latent_dim}",
+            f"{row.ours:.1f}",
+            f"{row.paper:.1f}",
+            f"{row.difference:+.1f}",
+        ]
+        for row in rows
+        if (row.algorithm, row.split, row.samples) == ("aevb", "test", samples)
+        if row.difference is not None
+    ]
+    title = f"AEVB, test bound at {samples:.0e} samples".replace("e+0", "e")
+    return tables.markdown([title, "ours", "paper", "difference"], cells)
+
+
+def insert(text: str, block: str) -> str:
+    """The text with what stands between the two marks replaced.
+
+    Raises:
+        ValueError: If a mark is missing.
+    """
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise ValueError(f"README: expected one {BEGIN} and one {END}")
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{block}\n{END}{rest.split(END)[1]}"
+
+
+def source(records: list[results.Record]) -> str:
+    """What identifies the records that a picture was drawn from."""
+    digest = hashlib.sha256()
+    for record in sorted(records, key=lambda record: record.name):
+        assert record.path is not None
+        digest.update(record.path.read_bytes())
+    return digest.hexdigest()
+
+
+def main() -> int:
+    """Write both."""
+    from aevb import figures
+
+    records = experiments.reproduce("figure-2")
+    rows = reference.compare("figure-2", records)
+    README.write_text(insert(README.read_text(), results_table(rows)))
+    figure = figures.figure_2(records)
+    figure.savefig(Path(PICTURE), dpi=110, metadata={"Source": source(records)})
+    print(f"{README}\n{PICTURE}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""The README says what the records say."""
+
+import re
+
+import pytest
+from PIL import Image
+
+from aevb import experiments, readme, reference, results
+
+
+def test_the_table_is_that_of_the_stored_records() -> None:
+    rows = reference.compare("figure-2", experiments.reproduce("figure-2"))
+    block = readme.results_table(rows)
+    assert block.count("\n") > 8
+    assert readme.insert(readme.README.read_text(), block) == readme.README.read_text(), (
+        "out of date: python -m aevb.readme"
+    )
+
+
+def test_the_picture_was_drawn_from_the_stored_records() -> None:
+    with Image.open(readme.PICTURE) as picture:
+        assert picture.info["Source"] == readme.source(experiments.reproduce("figure-2")), (
+            "out of date: python -m aevb.readme"
+        )
+
+
+def test_another_record_is_another_source() -> None:
+    records = results.find("figure-2", results.ROOT / "book" / "results")
+    assert readme.source(records) == readme.source(records[::-1])
+    assert readme.source(records) != readme.source(records[1:])
+
+
+def test_a_missing_mark_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected one"):
+        readme.insert("no marks", "table")
+
+
+def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    [code] = re.findall(r"```python\n(.*?)```", readme.README.read_text(), re.DOTALL)
+    names: dict[str, object] = {}
+    exec(code.replace("range(2000)", "range(20)"), names)
+    assert "tensor(" in capsys.readouterr().out
