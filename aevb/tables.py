@@ -70,9 +70,12 @@ def settings(records: Sequence[Record]) -> str:
 
 
 def _shared(key: str, records: Sequence[Record]) -> str:
+    found: dict[int, list[str]] = {}  # of each latent dimension; runs of several seeds share it
+    for record in records:
+        found.setdefault(record.configuration["latent_dim"], []).append(_shown(key, record))
     if key == "latent_dim":
-        return ", ".join(str(record.configuration["latent_dim"]) for record in records)
-    values = {record.configuration["latent_dim"]: _shown(key, record) for record in records}
+        return ", ".join(str(latent_dim) for latent_dim in found)
+    values = {n: ", ".join(sorted(set(shown))) for n, shown in found.items()}
     usual, _ = Counter(values.values()).most_common(1)[0]
     other = [f"{value} at $N_z = {n}$" for n, value in values.items() if value != usual]
     return "; ".join([usual, *other])
