@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from aevb import notebooks
+from aevb import data, experiments, notebooks
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
 FIGURES = sorted(BOOK.glob("figure_*.ipynb"))
@@ -147,6 +147,11 @@ def test_there_are_figures() -> None:
 def test_a_figure_s_notebook_runs_at_smoke_from_nothing(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    figure = "-".join(path.stem.split("_")[:2])
+    try:
+        data.verify(names={run.dataset for run in experiments.grid(figure, "smoke")})
+    except data.DataError as error:
+        pytest.skip(f"the data is not there: {error}")
     monkeypatch.setenv("AEVB_RESULTS", str(tmp_path / "results"))
     output = notebooks.run(path, tmp_path / "out.ipynb", preset="smoke")
     pictures = [
