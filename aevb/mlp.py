@@ -17,8 +17,9 @@ class GaussianMLP(nn.Module):
     r"""A diagonal Gaussian whose mean and variance a network computes (paper, eq. 12).
 
     .. math::
-        h = \tanh(W_3 z + b_3), \quad \mu = W_4 h + b_4, \quad \log \sigma^2 = W_5 h + b_5,
-        \quad \log p(x|z) = \log \mathcal{N}(x; \mu, \operatorname{diag} \sigma^2)
+        & \log p(x|z) = \log \mathcal{N}(x; \mu, \operatorname{diag} \sigma^2), \\
+        & \mu = W_4 h + b_4, \quad \log \sigma^2 = W_5 h + b_5, \\
+        & h = \tanh(W_3 z + b_3)
 
     As recognition model, swap :math:`x` and :math:`z`. As generative model of Frey Face the
     mean passes through a sigmoid (section 5), which eq. 12 does not show.
@@ -51,8 +52,8 @@ class BernoulliMLP(nn.Module):
     r"""Independent Bernoulli pixels whose probabilities a network computes (paper, eq. 11).
 
     .. math::
-        \log p(x|z) = \sum_{i=1}^{D} x_i \log y_i + (1 - x_i) \log(1 - y_i), \quad
-        y = f_\sigma(W_2 \tanh(W_1 z + b_1) + b_2)
+        & \log p(x|z) = \sum_{i=1}^{D} x_i \log y_i + (1 - x_i) \log(1 - y_i), \\
+        & y = f_\sigma(W_2 \tanh(W_1 z + b_1) + b_2)
 
     The experiments evaluate this sum at real-valued pixels in [0, 1], as the paper does, so
     the distribution does not check that its argument is binary.
