@@ -37,6 +37,7 @@ __all__ = [
     "curve",
     "ours",
     "rows_as_json",
+    "running_mean",
     "summary",
     "table",
 ]
@@ -164,6 +165,29 @@ def ours(
             known = np.array(record.curves["samples"], dtype=float)
             row[:] = interpolate(places, known, np.array(record.curves[name]), log_x)
     return values
+
+
+def running_mean(record: Record, samples: Iterable[float], interval: float) -> NDArray[np.float64]:
+    """The train curve of a record as a log every so many samples would show it.
+
+    That is the mean of the minibatches' bounds since the log before. A record evaluates more
+    often than the paper logged; each value of its ``train_running`` stands here for all the
+    samples since the one before it.
+
+    Args:
+        record: A run of Figure 2.
+        samples: Where, within the run and at least ``interval``.
+        interval: The training samples between two logs.
+
+    Returns:
+        Nats per datapoint, shape ``(places,)``.
+    """
+    places = np.array(list(samples), dtype=float)
+    known = np.array(record.curves["samples"], dtype=float)
+    summed = np.cumsum(np.diff(known, prepend=0) * record.curves["train_running"])
+    known, summed = np.insert(known, 0, 0), np.insert(summed, 0, 0)
+    before, now = (np.interp(x, known, summed) for x in (places - interval, places))
+    return (now - before) / interval
 
 
 def summary(

@@ -285,6 +285,14 @@ def test_ours_is_known_only_where_our_run_has_been() -> None:
     assert at(rows, 3 * 10**7).paper is not None
 
 
+def test_the_running_mean_is_that_of_the_samples_since_the_papers_last_log() -> None:
+    record = made_up({"samples": [100, 200, 400], "train_running": [1.0, 2.0, 4.0]})
+    # A sum of 100 at 100 samples, 300 at 200 and 1100 at 400.
+    found = reference.running_mean(record, [200, 300, 400], 200)
+    assert found.tolist() == pytest.approx([300 / 200, (700 - 100) / 200, (1100 - 300) / 200])
+    assert reference.running_mean(record, [400], 100).tolist() == pytest.approx([4.0])
+
+
 def test_several_seeds_are_averaged_where_they_have_been() -> None:
     records = [
         made_up({"samples": [10**6, 10**7], "test": [-120.0, -110.0]}, name="seed0"),
