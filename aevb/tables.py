@@ -109,8 +109,8 @@ def provenance(records: Sequence[Record]) -> str:
         f"*Made by* {len(records)} runs of the preset **{configured('preset')}**, "
         f"seed {configured('seed')}, {samples} samples each: {time} of training in all "
         f"on {each('device')} ({each('processor')}, threads: {each('threads')}), "
-        f"torch {each('torch')}, Python {each('python')}; {each('date')}, "
-        f"commit {each('commit')}."
+        f"torch {each('torch')}, Python {each('python')}; {each('date')}. "
+        "Each record names the commit that made it."
     )
 
 
@@ -224,8 +224,11 @@ def _minus(left: float | None, right: float | None) -> float | None:
 
 
 def number(value: float | None, form: str) -> str:
-    """A number of a page, with a true minus sign; nothing for ``None``."""
-    return "" if value is None else f"{value:{form}}".replace("-", "−")
+    """A number of a page, with a true minus sign (none for zero); nothing for ``None``."""
+    if value is None:
+        return ""
+    text = f"{value:{form}}"
+    return text.replace("-", "−") if float(text) else text.lstrip("+-")
 
 
 def _power(samples: float) -> str:

@@ -54,7 +54,9 @@ def test_a_row_of_another_length_is_refused() -> None:
 
 
 def test_a_number_has_a_true_minus_sign_and_may_be_missing() -> None:
-    assert [tables.number(value, "+.1f") for value in (-1.25, 2.0, None)] == ["−1.2", "+2.0", ""]
+    values = (-1.25, 2.0, -0.01, 0.01, None)
+    shown = [tables.number(value, "+.1f") for value in values]
+    assert shown == ["−1.2", "+2.0", "0.0", "0.0", ""]
 
 
 def test_settings_have_a_column_a_data_set_and_name_the_exceptions() -> None:
