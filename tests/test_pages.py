@@ -3,6 +3,7 @@
 `make test` builds the book first; run alone, the tests of the pages are skipped without it.
 """
 
+import functools
 import json
 import re
 import shutil
@@ -28,6 +29,12 @@ def parsed(name: str) -> BeautifulSoup:
     if not HTML.exists():
         pytest.skip("the book is not built: run `make book`")
     return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+@functools.cache
+def anchors(path: Path) -> set[str]:
+    page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    return {tag["id"] for tag in page.find_all(id=True)}
 
 
 @every_page
@@ -59,16 +66,14 @@ def test_every_picture_says_what_it_shows(name: str) -> None:
 
 @every_page
 def test_every_link_within_the_book_arrives(name: str) -> None:
-    page = parsed(name)
-    for link in page.select("article a[href]"):
+    for link in parsed(name).select("article a[href]"):
         address, anchor = urldefrag(link["href"])
         if re.match(r"\w+:", address):
             continue
-        target = HTML / unquote(address) if address else HTML / f"{name}.html"
+        target = HTML / unquote(address or f"{name}.html")
         assert target.exists(), link["href"]
         if anchor and target.suffix == ".html":
-            there = page if not address else BeautifulSoup(target.read_text(), "html.parser")
-            assert there.find(id=unquote(anchor)), link["href"]
+            assert unquote(anchor) in anchors(target), link["href"]
 
 
 @every_page
