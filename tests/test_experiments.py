@@ -337,8 +337,14 @@ def test_a_checkpoint_of_another_specification_is_refused(
     # The name does not tell the number of samples, so both have the same checkpoint.
     with pytest.raises(checkpoint.CheckpointError, match="a checkpoint of another run"):
         experiments.run(small(samples=30_000), tmp_path, progress=False)
+    folder = tmp_path / "figure-2"
+    (folder / f"{small().name}.checkpoint.safetensors.123.partial").touch()  # a kill left it
+    other = folder / f"{small(seed=1).name}.json.123.partial"
+    other.touch()
     record = experiments.run(small(), tmp_path, progress=False)
     assert record.curves["samples"][-1] == 5_000
+    used = {record.path, record.path.with_suffix(".safetensors")}
+    assert set(folder.iterdir()) == used | {other}
 
 
 # -- Records behind a figure -------------------------------------------------------------------
@@ -387,6 +393,23 @@ def test_reproduce_trains_what_is_missing_and_no_more(
     assert experiments.reproduce("figure-4", "smoke") == records
     with pytest.raises(experiments.ExperimentError, match="no such record"):
         experiments.reproduce("figure-4", "paper")  # a smoke run does not pass for one
+
+
+def test_reproduce_takes_the_stored_paper_records_however_far_they_are(
+    synthetic: data.Dataset,
+    small_grid: Callable[..., list[LowerBound]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shorter = [replace(experiment, samples=500) for experiment in small_grid()]
+    stored = [experiments.run(experiment, tmp_path, progress=False) for experiment in shorter]
+    monkeypatch.setattr(experiments, "run", None)
+
+    assert experiments.reproduce("figure-4", path=tmp_path) == stored
+    assert experiments.stored(small_grid()[0], tmp_path) == stored[0]
+    stored[1].path.unlink()
+    with pytest.raises(experiments.ExperimentError, match=stored[1].name):
+        experiments.reproduce("figure-4", path=tmp_path)
 
 
 def test_a_damaged_record_is_refused_not_replaced(
