@@ -392,6 +392,18 @@ def test_the_wall_time_of_the_first_part_counts(tmp_path: Path, often) -> None:
     assert 1_000 < history.wall_seconds < 1_100
 
 
+def test_divergence_after_an_interruption_counts_every_step(tmp_path: Path, often) -> None:
+    def diverged(state: auto_encoding.State, minibatch: Tensor) -> Any:
+        state, info = auto_encoding.step(state, minibatch)
+        return state, info._replace(bound=info.bound * math.nan)
+
+    run = often(5)
+    with pytest.raises(Interruption):
+        run(step=interrupted_step(18), checkpoint=tmp_path / "c")  # the last is that of step 15
+    with pytest.raises(training.DivergenceError, match=r"after 200 samples \(20 steps\)"):
+        run(step=diverged, checkpoint=tmp_path / "c")
+
+
 def test_checkpoints_are_not_kept_more_often_than_asked(tmp_path: Path, often) -> None:
     often(1)(checkpoint=tmp_path / "c", checkpoint_seconds=3_600)
     assert not list(tmp_path.iterdir())
