@@ -35,6 +35,7 @@ __all__ = [
     "by_curve",
     "compare",
     "curve",
+    "key_of",
     "ours",
     "rows_as_json",
     "running_mean",
@@ -137,11 +138,16 @@ def by_curve(records: Iterable[Record]) -> dict[Key, list[Record]]:
     groups: dict[Key, dict[str, list[Record]]] = {}
     for record in sorted(records, key=lambda record: (len(record.name), record.name)):
         settings = record.configuration
-        key = Key(*(settings[name] for name in Key._fields))
+        key = key_of(record)
         same = {name: settings[name] for name in settings if name not in _NOT_SETTINGS}
         signature = json.dumps(same, sort_keys=True)
         groups.setdefault(key, {}).setdefault(signature, []).append(record)
     return {key: next(iter(variants.values())) for key, variants in groups.items()}
+
+
+def key_of(record: Record) -> Key:
+    """The curve that a run is of, whatever its seed and other settings."""
+    return Key(*(record.configuration[name] for name in Key._fields))
 
 
 def ours(

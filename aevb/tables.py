@@ -75,7 +75,7 @@ def _shared(key: str, records: Sequence[Record]) -> str:
         found.setdefault(record.configuration["latent_dim"], []).append(_shown(key, record))
     if key == "latent_dim":
         return ", ".join(str(latent_dim) for latent_dim in found)
-    values = {n: ", ".join(sorted(set(shown))) for n, shown in found.items()}
+    values = {n: " and ".join(sorted(set(shown))) for n, shown in found.items()}
     usual, _ = Counter(values.values()).most_common(1)[0]
     other = [f"{value} at $N_z = {n}$" for n, value in values.items() if value != usual]
     return "; ".join([usual, *other])
@@ -134,13 +134,13 @@ def differences(rows: Iterable[Row], dataset: str) -> str:
         gaps = [number(found[x].difference, f"+{form}") if x in found else "" for x in places]
         last = found[max(found)]
         sides = [number(last.ours, form), number(last.paper, form)]
-        body.append([f"$N_z = {latent_dim}$, {split}", *gaps, *sides])
-    header = [DATASETS[dataset], *(_power(x) for x in places), "ours, last", "paper's, last"]
+        body.append([f"{latent_dim}, {split}", *gaps, *sides])
+    header = [f"{DATASETS[dataset]}, $N_z$", *(_power(x) for x in places), "ours", "paper's"]
     return markdown(header, body)
 
 
 def variants(records: Iterable[Record], places: Sequence[float] = (1e6, 3e6, 1e7)) -> str:
-    """What another setting changes: runs that depart from a figure's own in a setting or seed.
+    """What another setting or seed changes, in the panels that were run with one.
 
     Args:
         records: Runs of ``figure-2``: the figure's own, whose names are the shortest of their
@@ -148,41 +148,43 @@ def variants(records: Iterable[Record], places: Sequence[float] = (1e6, 3e6, 1e7
         places: Training samples evaluated.
 
     Returns:
-        Markdown: a row for each other run and place that both it and the figure's run reached,
-        with the test bounds of both minus the paper's, in nats per datapoint.
+        Markdown: a row a run, a column a place; the test bound minus the paper's, in nats per
+        datapoint, where the run got there.
     """
-    panels: dict[tuple[str, int], list[Record]] = {}
+    panels: dict[reference.Key, list[Record]] = {}
     for record in sorted(records, key=lambda record: (len(record.name), record.name)):
-        settings = record.configuration
-        panels.setdefault((settings["dataset"], settings["latent_dim"]), []).append(record)
+        panels.setdefault(reference.key_of(record), []).append(record)
     order, body = list(DATASETS), []
-    for panel in sorted(panels, key=lambda panel: (order.index(panel[0]), panel[1])):
-        own, *others = panels[panel]
-        key = {name: own.configuration[name] for name in reference.Key._fields}
+    for key in sorted(panels, key=lambda key: (order.index(key.dataset), key.latent_dim)):
+        own, *others = panels[key]
         try:
-            paper = reference.curve("figure-2", **key, split="test")
+            paper = reference.curve("figure-2", **key._asdict(), split="test")
         except reference.ReferenceError:  # a model of Figures 4 and 5, which has no panel
             continue
-        form = "+.1f" if panel[0] == "mnist" else "+.0f"
-        label = f"{DATASETS[panel[0]]}, $N_z = {panel[1]}$"
-        for other in others:
-            both = reference.ours([own, other], "test", places).T
-            for place, values in zip(places, both, strict=True):
-                theirs = paper.at(place)
-                if theirs is not None and not any(math.isnan(value) for value in values):
-                    gaps = [number(float(value) - theirs, form) for value in values]
-                    body.append([label, _changes(own, other), _power(place), *gaps])
-    header = ["test bound", "changed", "samples", "as in the figure", "changed so"]
-    return markdown(header, body)
+        form = "+.1f" if key.dataset == "mnist" else "+.0f"
+        for record in [own, *others] if others else []:
+            bounds = reference.ours([record], "test", places)[0]
+            gaps = [
+                _minus(None if math.isnan(bound) else float(bound), paper.at(place))
+                for bound, place in zip(bounds, places, strict=True)
+            ]
+            panel = f"{DATASETS[key.dataset]}, $N_z = {key.latent_dim}$" if record is own else ""
+            what = _changes(own, record) or f"the figure's settings, {_changed('seed', own)}"
+            body.append([panel, what, *(number(gap, form) for gap in gaps)])
+    return markdown(["test bound − the paper's", "run", *(_power(x) for x in places)], body)
 
 
 def _changes(own: Record, other: Record) -> str:
     """The settings of one run that are not those of another, but for their lengths."""
     return ", ".join(
-        f"{label}: {_shown(key, other)}"
-        for key, label in SETTINGS.items()
+        _changed(key, other)
+        for key in SETTINGS
         if key != "samples" and own.configuration[key] != other.configuration[key]
     )
+
+
+def _changed(key: str, record: Record) -> str:
+    return f"{SETTINGS[key]}: {_shown(key, record)}"
 
 
 def train_test_gaps(records: Iterable[Record], edge: float = 1e8) -> str:
@@ -200,11 +202,9 @@ def train_test_gaps(records: Iterable[Record], edge: float = 1e8) -> str:
         settings = record.configuration
         form = ".1f" if settings["dataset"] == "mnist" else ".0f"
         reached = record.curves["samples"][-1]
+        key = reference.key_of(record)._asdict()
         train, test = (
-            reference.curve(
-                "figure-2", **{key: settings[key] for key in reference.Key._fields}, split=split
-            )
-            for split in ("train", "test")
+            reference.curve("figure-2", **key, split=split) for split in ("train", "test")
         )
         ours = record.curves["train_running"][-1] - record.curves["test"][-1]
         there, later = (_minus(train.at(x), test.at(x)) for x in (reached, edge))
@@ -232,6 +232,6 @@ def number(value: float | None, form: str) -> str:
 
 
 def _power(samples: float) -> str:
-    mantissa, exponent = f"{samples:.1e}".split("e")
+    mantissa, exponent = f"{samples:.1e}".replace(".0e", "e").split("e")
     power = f"10^{{{int(exponent)}}}"
-    return f"${power}$" if mantissa == "1.0" else f"${mantissa} \\cdot {power}$"
+    return f"${power}$" if mantissa == "1" else f"${mantissa} \\cdot {power}$"
