@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aevb import reference, results, tables
 
-__all__ = ["insert", "main", "results_table", "source"]
+__all__ = ["insert", "main", "results_table", "shown", "source"]
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 README = results.ROOT / "README.md"
@@ -54,6 +54,12 @@ def insert(text: str, block: str) -> str:
     return f"{before}{BEGIN}\n{block}\n{END}{rest.split(END)[1]}"
 
 
+def shown() -> list[results.Record]:
+    """The stored runs that the figure draws: those of the figure's settings, with every seed."""
+    curves = reference.by_curve(results.find("figure-2", STORED))
+    return [record for runs in curves.values() for record in runs]
+
+
 def source(records: list[results.Record]) -> str:
     """What identifies the records that a picture was drawn from."""
     digest = hashlib.sha256()
@@ -67,7 +73,7 @@ def main() -> int:
     """Write both."""
     from aevb import figures
 
-    records = results.find("figure-2", STORED)
+    records = shown()
     rows = reference.compare("figure-2", records)
     README.write_text(insert(README.read_text(), results_table(rows)))
     figure = figures.figure_2(records)

@@ -5,11 +5,11 @@ import re
 import pytest
 from PIL import Image
 
-from aevb import readme, reference, results
+from aevb import readme, reference
 
 
 def test_the_table_is_that_of_the_stored_records() -> None:
-    rows = reference.compare("figure-2", results.find("figure-2", readme.STORED))
+    rows = reference.compare("figure-2", readme.shown())
     block = readme.results_table(rows)
     assert block.count("\n") > 8
     assert readme.insert(readme.README.read_text(), block) == readme.README.read_text(), (
@@ -19,13 +19,13 @@ def test_the_table_is_that_of_the_stored_records() -> None:
 
 def test_the_picture_was_drawn_from_the_stored_records() -> None:
     with Image.open(readme.PICTURE) as picture:
-        assert picture.info["Source"] == readme.source(results.find("figure-2", readme.STORED)), (
+        assert picture.info["Source"] == readme.source(readme.shown()), (
             "out of date: python -m aevb.readme"
         )
 
 
 def test_another_record_is_another_source() -> None:
-    records = results.find("figure-2", readme.STORED)
+    records = readme.shown()
     assert readme.source(records) == readme.source(records[::-1])
     assert readme.source(records) != readme.source(records[1:])
 
