@@ -75,10 +75,14 @@ def _shared(key: str, records: Sequence[Record]) -> str:
         found.setdefault(record.configuration["latent_dim"], []).append(_shown(key, record))
     if key == "latent_dim":
         return ", ".join(str(latent_dim) for latent_dim in found)
-    values = {n: " and ".join(sorted(set(shown))) for n, shown in found.items()}
+    values = {n: _listed(sorted(set(shown))) for n, shown in found.items()}
     usual, _ = Counter(values.values()).most_common(1)[0]
     other = [f"{value} at $N_z = {n}$" for n, value in values.items() if value != usual]
     return "; ".join([usual, *other])
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _shown(key: str, record: Record) -> str:

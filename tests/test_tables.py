@@ -71,10 +71,10 @@ def test_settings_have_a_column_a_data_set_and_name_the_exceptions() -> None:
 
 
 def test_settings_name_every_seed_of_a_panel() -> None:
-    runs = [record(3), record(5), record(10), record(5, seed=1)]
+    runs = [record(3), record(5), record(10), record(5, seed=1), record(5, seed=2)]
     found = {label: values for label, *values in cells(tables.settings(runs))}
     assert found["latent variables, $N_z$"] == ["3, 5, 10"]
-    assert found["seed"] == ["0; 0 and 1 at $N_z = 5$"]
+    assert found["seed"] == ["0; 0, 1 and 2 at $N_z = 5$"]
 
 
 def test_settings_leave_out_a_data_set_without_runs() -> None:
