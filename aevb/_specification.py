@@ -26,7 +26,7 @@ SHOWN = {"mnist": (2, 5, 10, 20), "frey-face": (2,)}
 HIDDEN = {"mnist": 500, "frey-face": 200}
 MINIBATCH = {"mnist": 100, "frey-face": 500}
 SAMPLES = {
-    "smoke": {"mnist": 10_000, "frey-face": 50_000},
+    "smoke": {"mnist": 10_000, "frey-face": 25_000},
     "quick": {"mnist": 300_000, "frey-face": 1_000_000},
     "paper": {"mnist": 100_000_000, "frey-face": 100_000_000},
 }
