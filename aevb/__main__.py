@@ -81,14 +81,15 @@ def _run(options: argparse.Namespace) -> None:
         experiment
         for experiment in experiments.grid(options.figure, options.preset, options.seed)
         if options.dataset in (None, experiment.dataset)
+        and options.algorithm in (None, experiment.algorithm)
         and options.latent_dim in (None, experiment.latent_dim)
     ]
     if not chosen:
         panels = experiments.grid(options.figure)
-        known = ", ".join(f"{e.dataset} N_z={e.latent_dim}" for e in panels)
+        known = ", ".join(f"{e.dataset} {e.algorithm} N_z={e.latent_dim}" for e in panels)
         raise experiments.ExperimentError(
-            f"{options.figure}: expected one of {known}; "
-            f"found dataset {options.dataset}, latent_dim {options.latent_dim}"
+            f"{options.figure}: expected one of {known}; found dataset {options.dataset}, "
+            f"algorithm {options.algorithm}, latent_dim {options.latent_dim}"
         )
     for experiment in [replace(experiment, **given) for experiment in chosen]:
         before = experiments.stored(experiment)
@@ -151,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("figure", choices=experiments.FIGURES)
     _add_preset(command)
     command.add_argument("--dataset", choices=experiments.LATENT_DIMS, help="only this data set")
+    command.add_argument("--algorithm", choices=experiments.ALGORITHMS, help="only this algorithm")
     command.add_argument("--latent-dim", type=int, metavar="N_Z", help="only this latent dimension")
     for field in fields(experiments.LowerBound):
         if field.name in _SETTINGS:

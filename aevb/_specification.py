@@ -1,9 +1,9 @@
-r"""What an experiment is: the specification behind ``experiments``."""
+r"""What an experiment is: the specifications behind ``experiments``."""
 
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from aevb import estimators
 
@@ -13,8 +13,10 @@ __all__ = [
     "PRESETS",
     "SAMPLES",
     "SHOWN",
+    "Experiment",
     "ExperimentError",
     "LowerBound",
+    "MarginalLikelihood",
     "one_of",
     "step_size",
 ]
@@ -30,6 +32,13 @@ SAMPLES = {
     "quick": {"mnist": 300_000, "frey-face": 1_000_000},
     "paper": {"mnist": 100_000_000, "frey-face": 100_000_000},
 }
+WARM_UP = {"smoke": 20, "quick": 100, "paper": 100}
+LIKELIHOOD_SAMPLES = {"smoke": 10_000, "quick": 300_000, "paper": 60_000_000}
+"""Of Figure 3: both panels print 60 million samples."""
+EVALUATED = {"smoke": 20, "quick": 100, "paper": 1_000}
+EM_COUNTS = 15
+"""How often an iteration of Monte Carlo EM counts each datapoint: ten leapfrog steps and five
+weight updates. Every abscissa of the paper's MCEM curves is a multiple of 15 N."""
 ESTIMATORS = {"A": estimators.sgvb_a, "B": estimators.sgvb_b}
 
 _THE_PANELS: Any = None
@@ -41,8 +50,8 @@ class ExperimentError(ValueError):
 
 
 @dataclass(frozen=True)
-class LowerBound:
-    """Figure 2: the variational bound against training samples evaluated.
+class Experiment:
+    """What the runs of Figures 2 and 3 share.
 
     Fields that are not given take the value of the panel: the paper's for the data set.
     """
@@ -50,17 +59,13 @@ class LowerBound:
     dataset: str = "mnist"
     """``mnist`` or ``frey-face``."""
     algorithm: str = "aevb"
-    """``aevb``."""
+    """``aevb`` or ``wake-sleep``; in Figure 3 also ``mcem``."""
     latent_dim: int = 20
     """The number of latent variables, N_z."""
     hidden: int = _THE_PANELS
-    """The tanh units of each network: 500 on MNIST, 200 on Frey Face."""
+    """The tanh units of each network: 500 on MNIST, 200 on Frey Face; 100 in Figure 3."""
     minibatch: int = _THE_PANELS
     """M: 100 on MNIST; 500 on Frey Face, which is what the paper's curves were counted in."""
-    noise_samples: int = 1
-    """L, the noise samples per datapoint."""
-    estimator: str = "B"
-    """``A`` (eq. 6) or ``B`` (eq. 7)."""
     step_size: float = _THE_PANELS
     """Adagrad's global step size; by default the panel's, of the paper's 0.01, 0.02, 0.1."""
     warm_up: int = _THE_PANELS
@@ -70,34 +75,25 @@ class LowerBound:
     prior: bool = True
     """Whether the parameters have the prior N(0, I) (MAP) or none (maximum likelihood)."""
     samples: int = _THE_PANELS
-    """Training samples to evaluate in all; 1e8 in the paper preset."""
+    """Training samples to evaluate in all; 1e8 in the paper preset of Figure 2."""
     seed: int = 0
     """The seed of everything random but the data's split."""
-    split_seed: int = 0
-    """The seed of the Frey Face split."""
     preset: str = "paper"
     """``smoke``, ``quick`` or ``paper``."""
     keep_weights: bool = _THE_PANELS
-    """Whether the trained parameters are stored: those that Figures 4 and 5 show are."""
+    """Whether the trained parameters are stored: those that another page looks into are."""
+
+    figure: ClassVar[str]
+    algorithms: ClassVar[tuple[str, ...]]
 
     def __post_init__(self) -> None:
         one_of("dataset", self.dataset, LATENT_DIMS)
-        one_of("algorithm", self.algorithm, ("aevb",))
-        one_of("estimator", self.estimator, ESTIMATORS)
+        one_of("algorithm", self.algorithm, self.algorithms)
         one_of("preset", self.preset, PRESETS)
-        defaults = {
-            "hidden": HIDDEN[self.dataset],
-            "minibatch": MINIBATCH[self.dataset],
-            "step_size": step_size(self.dataset, self.latent_dim),
-            "warm_up": 20 if self.preset == "smoke" else 100,
-            "samples": SAMPLES[self.preset][self.dataset],
-            "keep_weights": self.latent_dim in SHOWN[self.dataset]
-            and (self.seed == 0 or self.preset != "paper"),
-        }
-        for name, value in defaults.items():
+        for name, value in self._panel().items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        for name, least in _LEAST.items():
+        for name, least in ((f.name, _LEAST[f.name]) for f in fields(self) if f.name in _LEAST):
             value = getattr(self, name)
             fits = isinstance(value, int) and value >= least
             _check(name, value, fits, f"an integer of at least {least}")
@@ -107,29 +103,128 @@ class LowerBound:
         for name in ("prior", "keep_weights"):
             value = getattr(self, name)
             _check(name, value, isinstance(value, bool), "True or False")
-        if self.samples < self.minibatch:
+        if self.samples < self.per_step:
             raise ExperimentError(
-                f"samples: expected at least one minibatch of {self.minibatch}, "
-                f"found {self.samples}"
+                f"samples: expected at least one step of {self.per_step}, found {self.samples}"
             )
+
+    def _panel(self) -> dict[str, Any]:
+        """The values of the fields that the panel decides."""
+        raise TypeError(f"{type(self).__name__}: expected the experiment of one figure")
+
+    @property
+    def per_step(self) -> int:
+        """The training samples that one step counts."""
+        return self.minibatch
 
     @property
     def name(self) -> str:
         """What the run is, readably: the panel, then each setting that is not the panel's."""
-        usual = LowerBound(self.dataset, self.algorithm, self.latent_dim, preset=self.preset)
-        told = ("dataset", "algorithm", "latent_dim", "seed", "preset", "samples", "keep_weights")
+        given = {name: getattr(self, name) for name in (*self._named(), "preset")}
+        usual = type(self)(**given)
+        told = (*given, "seed", "samples", "keep_weights")
         changed = [
             f"-{field.name.replace('_', '-')}-{getattr(self, field.name)}"
             for field in fields(self)
             if field.name not in told and getattr(self, field.name) != getattr(usual, field.name)
         ]
-        panel = f"{self.dataset}-{self.algorithm}-nz{self.latent_dim}"
-        return f"{panel}{''.join(changed)}-seed{self.seed}"
+        return f"{'-'.join(self._named().values())}{''.join(changed)}-seed{self.seed}"
+
+    def _named(self) -> dict[str, str]:
+        """The fields that name the panel, and how each is written."""
+        return {
+            "dataset": self.dataset,
+            "algorithm": self.algorithm,
+            "latent_dim": f"nz{self.latent_dim}",
+        }
+
+
+@dataclass(frozen=True)
+class LowerBound(Experiment):
+    """Figure 2: the variational bound against training samples evaluated."""
+
+    noise_samples: int = 1
+    """L, the noise samples per datapoint."""
+    estimator: str = "B"
+    """``A`` (eq. 6) or ``B`` (eq. 7)."""
+    split_seed: int = 0
+    """The seed of the Frey Face split."""
+
+    figure = "figure-2"
+    algorithms = ("aevb", "wake-sleep")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("estimator", self.estimator, ESTIMATORS)
+        if self.algorithm != "aevb" and (self.noise_samples, self.estimator) != (1, "B"):
+            raise ExperimentError(
+                f"noise_samples, estimator: expected 1 and B, which {self.algorithm} does not use; "
+                f"found {self.noise_samples} and {self.estimator}"
+            )
+
+    def _panel(self) -> dict[str, Any]:
+        return {
+            "hidden": HIDDEN[self.dataset],
+            "minibatch": MINIBATCH[self.dataset],
+            "step_size": step_size(self.dataset, self.latent_dim),
+            "warm_up": WARM_UP[self.preset],
+            "samples": SAMPLES[self.preset][self.dataset],
+            "keep_weights": self.algorithm == "aevb"
+            and self.latent_dim in SHOWN[self.dataset]
+            and (self.seed == 0 or self.preset != "paper"),
+        }
+
+
+@dataclass(frozen=True)
+class MarginalLikelihood(Experiment):
+    """Figure 3: the estimated marginal likelihood against training samples evaluated."""
+
+    latent_dim: int = 3
+    """The number of latent variables, N_z; with more the estimates were unreliable."""
+    n_train: int = 50_000
+    """The training images used: 1,000 or 50,000 in the paper, the first of the set."""
+    evaluated: int = _THE_PANELS
+    """The datapoints of the training and of the test set whose likelihood is estimated: 1,000."""
+    draws: int = 50
+    """The posterior draws of each estimate."""
+    burn_in: int = 50
+    """The moves of each chain before the first draw."""
+    leapfrog_steps: int = 4
+    """The leapfrog steps of each move."""
+
+    figure = "figure-3"
+    algorithms = ("aevb", "wake-sleep", "mcem")
+
+    def __post_init__(self) -> None:
+        if self.dataset != "mnist":
+            raise ExperimentError(f"dataset: expected mnist in Figure 3; found {self.dataset!r}")
+        super().__post_init__()
+
+    def _panel(self) -> dict[str, Any]:
+        em = self.algorithm == "mcem"
+        budget = LIKELIHOOD_SAMPLES[self.preset]
+        return {
+            "hidden": 100,
+            "minibatch": self.n_train if em else MINIBATCH[self.dataset],
+            "step_size": step_size(self.dataset, self.latent_dim),
+            "warm_up": WARM_UP[self.preset],
+            "samples": max(budget, EM_COUNTS * self.n_train) if em else budget,
+            "keep_weights": self.seed == 0 and self.preset == "paper",
+            "evaluated": EVALUATED[self.preset],
+        }
+
+    @property
+    def per_step(self) -> int:
+        return self.minibatch * (EM_COUNTS if self.algorithm == "mcem" else 1)
+
+    def _named(self) -> dict[str, str]:
+        return {"algorithm": self.algorithm, "n_train": f"n{self.n_train}"}
 
 
 _LEAST = {
     **dict.fromkeys(("latent_dim", "hidden", "minibatch", "noise_samples", "samples"), 1),
-    **dict.fromkeys(("warm_up", "seed", "split_seed"), 0),
+    **dict.fromkeys(("n_train", "evaluated", "draws", "leapfrog_steps"), 1),
+    **dict.fromkeys(("warm_up", "seed", "split_seed", "burn_in"), 0),
 }
 """The least that each integer may be."""
 

@@ -10,11 +10,12 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from aevb import auto_encoding, data, mlp, models, results, training
+from aevb import auto_encoding, data, mlp, models, results, training, wake_sleep
 from aevb._specification import (
     ESTIMATORS,
     LATENT_DIMS,
@@ -48,14 +49,16 @@ __all__ = [
 ]
 
 MODELS = {"mnist": models.bernoulli_vae, "frey-face": models.gaussian_vae}
+ALGORITHMS = {"aevb": auto_encoding, "wake-sleep": wake_sleep}
 EVALUATED = 10_000
 """Training points at most in the evaluated train curve."""
 
 
 def figure_2(preset: str = "paper", seed: int = 0) -> list[LowerBound]:
-    """The AEVB curves of Figure 2: five MNIST panels and four Frey Face panels."""
+    """The runs of Figure 2: five MNIST panels and four of Frey Face, two algorithms each."""
     return [
-        LowerBound(dataset, latent_dim=n, seed=seed, preset=preset)
+        LowerBound(dataset, algorithm, n, seed=seed, preset=preset)
+        for algorithm in LowerBound.algorithms
         for dataset, dims in LATENT_DIMS.items()
         for n in dims
     ]
@@ -122,13 +125,8 @@ def run(
     with _one_thread():
         made = results.provenance(torch.device("cpu"), dataset.sha256)
         state, draw = start(experiment, dataset)
-        step = functools.partial(
-            auto_encoding.step,
-            estimator=ESTIMATORS[experiment.estimator],
-            samples=experiment.noise_samples,
-        )
         state, history = training.train(
-            step,
+            _step(experiment),
             state,
             draw,
             functools.partial(_evaluate, dataset, experiment.seed),
@@ -152,9 +150,7 @@ def run(
     return record
 
 
-def start(
-    experiment: LowerBound, dataset: data.Dataset
-) -> tuple[auto_encoding.State, Iterator[Tensor]]:
+def start(experiment: LowerBound, dataset: data.Dataset) -> tuple[Any, Iterator[Tensor]]:
     """The algorithm's state before the first step, and the source of its minibatches.
 
     One generator, seeded by the experiment, draws the initial parameters, the minibatches and
@@ -171,7 +167,19 @@ def start(
         warm_up=experiment.warm_up,
     )
     draw = data.minibatches(dataset.train, experiment.minibatch, generator)
-    return auto_encoding.init(model, optimizer, generator), draw
+    algorithm = ALGORITHMS[experiment.algorithm]
+    return algorithm.init(model, optimizer, generator), draw
+
+
+def _step(experiment: LowerBound) -> Callable[[Any, Tensor], tuple[Any, Any]]:
+    """The algorithm's step with the experiment's settings."""
+    if experiment.algorithm == "wake-sleep":
+        return wake_sleep.step
+    return functools.partial(
+        auto_encoding.step,
+        estimator=ESTIMATORS[experiment.estimator],
+        samples=experiment.noise_samples,
+    )
 
 
 def _evaluate(
