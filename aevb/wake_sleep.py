@@ -78,6 +78,7 @@ def step(
     with torch.no_grad():
         q = model.recognition_model(minibatch)
         z = reparameterization.sample(q, 1, state.generator)[0]
+        log_q = q.log_prob(z)
         dreamed = reparameterization.sample(
             model.prior.expand(minibatch.shape[:1]), 1, state.generator
         )[0]
@@ -87,7 +88,7 @@ def step(
     state.optimizer.zero_grad()
     (-wake.sum() - sleep.sum()).backward()  # the first depends on theta only, the second on phi
     state.optimizer.step()
-    return state, Info(wake.detach() - q.log_prob(z), sleep.detach())
+    return state, Info(wake.detach() - log_q, sleep.detach())
 
 
 def dream(
