@@ -1,0 +1,375 @@
+r"""Hamiltonian Monte Carlo, many chains at once (Duane et al. 1987; Neal 2011).
+
+The paper samples the posterior :math:`p_\theta(z|x)` with it in Appendices D and E. A chain is a
+position :math:`z` of shape ``(J,)``; all leading dimensions are chains, which never meet. Any log
+density will do, up to a constant: its gradient, by autograd, is one call for all chains.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Diagnostics",
+    "DivergenceError",
+    "DivergenceWarning",
+    "Info",
+    "LogDensity",
+    "Samples",
+    "State",
+    "adapt",
+    "diagnostics",
+    "init",
+    "leapfrog",
+    "sample",
+    "step",
+]
+
+LogDensity = Callable[[Tensor], Tensor]
+"""Maps positions ``(..., J)`` to log densities ``(...)``, nats, each row on its own."""
+
+DIVERGENCE_THRESHOLD = 1_000.0
+"""An energy error above this, in nats, is a trajectory that left the level set for good."""
+
+LARGEST_FACTOR = 1.25
+"""One adaptation changes a step size by no more than this factor."""
+
+
+class DivergenceError(ValueError):
+    """A chain cannot start where its log density or its gradient is not finite."""
+
+
+class DivergenceWarning(UserWarning):
+    """Some proposals diverged. They were rejected, but the chains may miss a part of the space."""
+
+
+class State(NamedTuple):
+    """Where the chains are. A leapfrog starts from the gradient, so it is kept."""
+
+    position: Tensor
+    """:math:`z`, shape ``(..., J)``."""
+    log_density: Tensor
+    """Nats, shape ``(...)``."""
+    gradient: Tensor
+    """Of the log density in the position, shape ``(..., J)``."""
+
+
+class Info(NamedTuple):
+    """What a step says about itself; every field has the chains' shape ``(...)``."""
+
+    acceptance_rate: Tensor
+    r"""The chance with which the proposal is accepted, in [0, 1]."""
+    accepted: Tensor
+    """Whether it was."""
+    energy_error: Tensor
+    """The energy at the end of the trajectory minus that at its start, nats."""
+    divergent: Tensor
+    """Whether the trajectory diverged: such a proposal is rejected."""
+
+
+class Samples(NamedTuple):
+    """What :func:`sample` returns."""
+
+    positions: Tensor
+    """The draws of every chain, shape ``(S, ..., J)``."""
+    info: Info
+    """That of each kept step, shapes ``(S, ...)``."""
+    state: State
+    """Where the chains have arrived."""
+    step_size: Tensor
+    """The one the draws were made with."""
+
+
+class Diagnostics(NamedTuple):
+    """Whether several chains agree, and what their draws are worth."""
+
+    rhat: Tensor
+    """Rank-normalized split R-hat of each coordinate, shape ``(J,)``; near one if they agree."""
+    ess: Tensor
+    """Bulk effective sample size of each coordinate, all chains together, shape ``(J,)``."""
+
+
+def init(position: Tensor, log_density: LogDensity) -> State:
+    """The state of chains that start at ``position``.
+
+    Args:
+        position: Shape ``(..., J)``.
+        log_density: The log density to sample, up to a constant.
+
+    Raises:
+        DivergenceError: If a chain's log density or gradient is not finite there.
+        ValueError: If ``position`` is a scalar, or ``log_density`` returns another shape than
+            the chains'.
+    """
+    if position.ndim == 0 or not position.is_floating_point():
+        raise ValueError(
+            "position: expected floating-point numbers of shape (..., J), "
+            f"found {position.dtype} of shape {tuple(position.shape)}"
+        )
+    position = position.detach()
+    value, gradient = _value_and_gradient(log_density, position)
+    lost = ~(value.isfinite() & gradient.isfinite().all(-1))
+    if lost.any():
+        chain = tuple(lost.nonzero()[0].tolist())
+        raise DivergenceError(
+            f"position: expected a finite log density and gradient in every chain, found "
+            f"{value[chain].item()} and {gradient[chain].tolist()} in chain {chain} "
+            f"({int(lost.sum())} of {lost.numel()} chains)"
+        )
+    return State(position, value, gradient)
+
+
+def leapfrog(
+    position: Tensor,
+    momentum: Tensor,
+    gradient: Tensor,
+    log_density: LogDensity,
+    step_size: float | Tensor,
+    steps: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    r"""Follow Hamilton's equations for a while, one gradient a step.
+
+    .. math::
+        & r \leftarrow r + \tfrac{\epsilon}{2} \nabla \log p(z), \\
+        & z \leftarrow z + \epsilon \, r, \\
+        & r \leftarrow r + \tfrac{\epsilon}{2} \nabla \log p(z)
+
+    Each line shears the space of :math:`(z, r)`, so the map keeps volume; and it is its own
+    inverse once the momentum is turned round. Both are needed for the acceptance rule of
+    :func:`step`. Two neighboring half steps of the momentum are made as one.
+
+    Args:
+        position: :math:`z`, shape ``(..., J)``.
+        momentum: :math:`r`, shape ``(..., J)``.
+        gradient: :math:`\nabla \log p(z)` at ``position``.
+        log_density: :math:`\log p`.
+        step_size: :math:`\epsilon`, a number or one for each chain, ``(...)``.
+        steps: How many.
+
+    Returns:
+        Position and momentum at the end, and the log density and its gradient there.
+
+    Raises:
+        ValueError: If ``steps`` is smaller than one.
+    """
+    if steps < 1:
+        raise ValueError(f"leapfrog steps: expected at least 1, found {steps}")
+    epsilon = torch.as_tensor(step_size, dtype=position.dtype, device=position.device)[..., None]
+    momentum = momentum + 0.5 * epsilon * gradient
+    for _ in range(steps - 1):
+        position = position + epsilon * momentum
+        _, gradient = _value_and_gradient(log_density, position)
+        momentum = momentum + epsilon * gradient
+    position = position + epsilon * momentum
+    value, gradient = _value_and_gradient(log_density, position)
+    return position, momentum + 0.5 * epsilon * gradient, value, gradient
+
+
+def step(
+    state: State,
+    log_density: LogDensity,
+    step_size: float | Tensor,
+    leapfrog_steps: int,
+    *,
+    generator: torch.Generator | None = None,
+) -> tuple[State, Info]:
+    r"""One proposal for every chain, accepted or not.
+
+    .. math::
+        & r \sim \mathcal{N}(0, I), \qquad (z, r) \xrightarrow{\text{leapfrog}} (z', r'), \\
+        & H(z, r) = -\log p(z) + \tfrac12 r^\top r, \\
+        & \text{accept } z' \text{ with probability } \min(1, e^{H(z, r) - H(z', r')})
+
+    Args:
+        state: Where the chains are.
+        log_density: :math:`\log p`, the one that ``state`` was made with.
+        step_size: :math:`\epsilon`, a number or one for each chain, ``(...)``.
+        leapfrog_steps: The length of the trajectory.
+        generator: The source of the momenta and of the decisions.
+
+    Returns:
+        The next state, and how the step went. A trajectory whose energy error is not finite, or
+        above 1,000 nats, has diverged: it is rejected and flagged.
+
+    Raises:
+        ValueError: If the step size is not positive, or there is no leapfrog step.
+    """
+    if not (step_size > 0 if isinstance(step_size, int | float) else bool((step_size > 0).all())):
+        raise ValueError(f"step_size: expected positive numbers, found {step_size}")
+    position = state.position
+    dtype, device = position.dtype, position.device
+    momentum = torch.randn(position.shape, generator=generator, dtype=dtype, device=device)
+    end, momentum_end, value, gradient = leapfrog(
+        position, momentum, state.gradient, log_density, step_size, leapfrog_steps
+    )
+    kinetic = 0.5 * (momentum_end**2 - momentum**2).sum(-1)
+    energy_error = kinetic - (value - state.log_density)
+    sound = energy_error.isfinite() & gradient.isfinite().all(-1)
+    divergent = ~sound | (energy_error > DIVERGENCE_THRESHOLD)
+    rate = torch.exp(-energy_error).clamp(max=1.0).where(~divergent, 0.0)
+    accepted = torch.rand(rate.shape, generator=generator, dtype=dtype, device=device) < rate
+    proposal = State(end, value, gradient)
+    return _choose(accepted, proposal, state), Info(rate, accepted, energy_error, divergent)
+
+
+def adapt(
+    step_size: float | Tensor, acceptance_rate: Tensor, *, target: float = 0.9, rate: float = 1.02
+) -> Tensor:
+    r"""A larger step where proposals are accepted more often than wanted, else a smaller one.
+
+    This is the rule of the first author's code of the time: the step size is multiplied or
+    divided by :math:`\min(1.25, 1.02^C)`, where :math:`C` chains share it. It balances at the
+    target if they are many. A chain with a step size of its own balances where it is as often
+    above the target as below: its *median* is the target, and its mean is a little lower.
+
+    Args:
+        step_size: One for all chains, a number or a tensor; or one for each chain, ``(...)``.
+        acceptance_rate: That of each chain in the last step, shape ``(...)``.
+        target: The acceptance rate to aim for.
+        rate: The factor for one chain.
+
+    Returns:
+        The next step size, as a tensor of the step size's shape.
+
+    Raises:
+        ValueError: If the step size is neither one number nor of the chains' shape, ``target``
+            is not between 0 and 1, or ``rate`` is not above 1.
+    """
+    if not 0 < target < 1:
+        raise ValueError(f"target: expected an acceptance rate between 0 and 1, found {target}")
+    if not rate > 1:
+        raise ValueError(f"rate: expected a factor above 1, found {rate}")
+    step_size = torch.as_tensor(
+        step_size, dtype=acceptance_rate.dtype, device=acceptance_rate.device
+    )
+    if step_size.shape == acceptance_rate.shape:
+        mean, chains = acceptance_rate, 1
+    elif step_size.numel() == 1:
+        mean, chains = acceptance_rate.mean(), acceptance_rate.numel()
+    else:
+        raise ValueError(
+            f"step_size: expected one number or the shape {tuple(acceptance_rate.shape)}, "
+            f"found {tuple(step_size.shape)}"
+        )
+    factor = min(LARGEST_FACTOR, rate ** min(chains, 1_000))
+    return torch.where(mean > target, step_size * factor, step_size / factor)
+
+
+def sample(
+    state: State,
+    log_density: LogDensity,
+    step_size: float | Tensor,
+    leapfrog_steps: int,
+    draws: int,
+    *,
+    warm_up: int = 0,
+    target: float = 0.9,
+    generator: torch.Generator | None = None,
+) -> Samples:
+    """Repeat :func:`step`, and keep the draws.
+
+    Args:
+        state: Where the chains start.
+        log_density: The log density to sample.
+        step_size: One for all chains, or one for each, ``(...)``. Where there is no warm-up it
+            stays as it is.
+        leapfrog_steps: The length of each trajectory.
+        draws: How many to keep of each chain, :math:`S`.
+        warm_up: Steps before that, not kept, each followed by :func:`adapt`. The draws are made
+            with the geometric mean of the step sizes of its second half.
+        target: The acceptance rate to aim for in the warm-up.
+        generator: The source of randomness.
+
+    Returns:
+        The draws, how each step went, and where the chains and the step size have arrived.
+
+    Raises:
+        ValueError: If ``draws`` is smaller than one or ``warm_up`` is negative.
+
+    Warns:
+        DivergenceWarning: Once, if kept draws have diverged, with how many.
+    """
+    if draws < 1:
+        raise ValueError(f"draws: expected at least 1, found {draws}")
+    if warm_up < 0:
+        raise ValueError(f"warm_up: expected at least 0, found {warm_up}")
+    like = state.log_density
+    step_size = torch.as_tensor(step_size, dtype=like.dtype, device=like.device)
+    tried = []
+    for _ in range(warm_up):
+        state, info = step(state, log_density, step_size, leapfrog_steps, generator=generator)
+        step_size = adapt(step_size, info.acceptance_rate, target=target)
+        tried.append(step_size)
+    if tried:
+        step_size = torch.stack(tried[warm_up // 2 :]).log().mean(0).exp()
+    positions, infos = [], []
+    for _ in range(draws):
+        state, info = step(state, log_density, step_size, leapfrog_steps, generator=generator)
+        positions.append(state.position)
+        infos.append(info)
+    stacked = Info(*(torch.stack(field) for field in zip(*infos, strict=True)))
+    _warn_of(stacked.divergent)
+    return Samples(torch.stack(positions), stacked, state, step_size)
+
+
+def diagnostics(positions: Tensor) -> Diagnostics:
+    """R-hat and the effective sample size, by ArviZ (Vehtari et al. 2021).
+
+    Args:
+        positions: :math:`S` draws of :math:`C` chains with the same target, ``(S, C, J)``.
+
+    Raises:
+        ValueError: If ``positions`` has another number of dimensions, or fewer than four draws.
+    """
+    from arviz_stats.base import array_stats  # here, because it takes a second to import
+
+    if positions.ndim != 3 or len(positions) < 4:
+        raise ValueError(
+            "positions: expected the shape (S, C, J) with at least 4 draws, "
+            f"found {tuple(positions.shape)}"
+        )
+    draws = positions.detach().double().cpu().numpy()
+    rhat = array_stats.rhat(draws, chain_axis=1, draw_axis=0)
+    ess = array_stats.ess(draws, chain_axis=1, draw_axis=0)
+    return Diagnostics(torch.as_tensor(rhat).to(positions), torch.as_tensor(ess).to(positions))
+
+
+def _value_and_gradient(log_density: LogDensity, position: Tensor) -> tuple[Tensor, Tensor]:
+    """Both at once: the sum's gradient holds every chain's own, because chains never meet."""
+    with torch.enable_grad():
+        position = position.detach().requires_grad_()
+        value = log_density(position)
+        if value.shape != position.shape[:-1]:
+            raise ValueError(
+                f"log_density: expected the shape {tuple(position.shape[:-1])} for positions of "
+                f"shape {tuple(position.shape)}, found {tuple(value.shape)}"
+            )
+        if not value.requires_grad:
+            raise ValueError("log_density: expected a differentiable result, found a constant")
+        (gradient,) = torch.autograd.grad(value.sum(), position)
+    return value.detach(), gradient
+
+
+def _choose(accepted: Tensor, proposal: State, state: State) -> State:
+    rows = accepted[..., None]
+    return State(
+        torch.where(rows, proposal.position, state.position),
+        torch.where(accepted, proposal.log_density, state.log_density),
+        torch.where(rows, proposal.gradient, state.gradient),
+    )
+
+
+def _warn_of(divergent: Tensor) -> None:
+    """Say how many of the kept steps ``(S, ...)`` diverged, if any."""
+    count = int(divergent.sum())
+    if count:
+        chains = divergent.any(0)
+        warnings.warn(
+            f"{count:,} of {divergent.numel():,} proposals diverged, in {int(chains.sum()):,} of "
+            f"{chains.numel():,} chains, and were rejected. A smaller step size may help.",
+            DivergenceWarning,
+            stacklevel=3,
+        )
