@@ -5,6 +5,7 @@ position :math:`z` of shape ``(J,)``; all leading dimensions are chains, which n
 density will do, up to a constant: its gradient, by autograd, is one call for all chains.
 """
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,7 +18,6 @@ __all__ = [
     "DivergenceError",
     "DivergenceWarning",
     "Info",
-    "LogDensity",
     "Samples",
     "State",
     "adapt",
@@ -43,7 +43,7 @@ class DivergenceError(ValueError):
 
 
 class DivergenceWarning(UserWarning):
-    """Some proposals diverged. They were rejected, but the chains may miss a part of the space."""
+    """Some proposals diverged. They were rejected, but a part of the space may be missed."""
 
 
 class State(NamedTuple):
@@ -61,7 +61,7 @@ class Info(NamedTuple):
     """What a step says about itself; every field has the chains' shape ``(...)``."""
 
     acceptance_rate: Tensor
-    r"""The chance with which the proposal is accepted, in [0, 1]."""
+    """The chance with which the proposal is accepted, in [0, 1]."""
     accepted: Tensor
     """Whether it was."""
     energy_error: Tensor
@@ -115,9 +115,9 @@ def init(position: Tensor, log_density: LogDensity) -> State:
     if lost.any():
         chain = tuple(lost.nonzero()[0].tolist())
         raise DivergenceError(
-            f"position: expected a finite log density and gradient in every chain, found "
-            f"{value[chain].item()} and {gradient[chain].tolist()} in chain {chain} "
-            f"({int(lost.sum())} of {lost.numel()} chains)"
+            "position: expected a finite log density and gradient in every chain, found "
+            f"{value[chain].item()} and a gradient of norm {gradient[chain].norm().item()} "
+            f"in chain {chain} ({int(lost.sum()):,} of {lost.numel():,} chains are like that)"
         )
     return State(position, value, gradient)
 
@@ -195,12 +195,12 @@ def step(
         above 1,000 nats, has diverged: it is rejected and flagged.
 
     Raises:
-        ValueError: If the step size is not positive, or there is no leapfrog step.
+        ValueError: If the step size is not positive or does not fit the chains, or there is no
+            leapfrog step.
     """
-    if not (step_size > 0 if isinstance(step_size, int | float) else bool((step_size > 0).all())):
-        raise ValueError(f"step_size: expected positive numbers, found {step_size}")
     position = state.position
     dtype, device = position.dtype, position.device
+    step_size = _fitted(step_size, state.log_density)
     momentum = torch.randn(position.shape, generator=generator, dtype=dtype, device=device)
     end, momentum_end, value, gradient = leapfrog(
         position, momentum, state.gradient, log_density, step_size, leapfrog_steps
@@ -211,51 +211,58 @@ def step(
     divergent = ~sound | (energy_error > DIVERGENCE_THRESHOLD)
     rate = torch.exp(-energy_error).clamp(max=1.0).where(~divergent, 0.0)
     accepted = torch.rand(rate.shape, generator=generator, dtype=dtype, device=device) < rate
-    proposal = State(end, value, gradient)
-    return _choose(accepted, proposal, state), Info(rate, accepted, energy_error, divergent)
+    chosen = State(
+        torch.where(accepted[..., None], end, position),
+        torch.where(accepted, value, state.log_density),
+        torch.where(accepted[..., None], gradient, state.gradient),
+    )
+    return chosen, Info(rate, accepted, energy_error, divergent)
 
 
 def adapt(
-    step_size: float | Tensor, acceptance_rate: Tensor, *, target: float = 0.9, rate: float = 1.02
+    step_size: float | Tensor,
+    acceptance_rate: Tensor,
+    *,
+    target: float = 0.9,
+    rate: float = 1.02,
+    proportional: bool = False,
 ) -> Tensor:
     r"""A larger step where proposals are accepted more often than wanted, else a smaller one.
 
-    This is the rule of the first author's code of the time: the step size is multiplied or
-    divided by :math:`\min(1.25, 1.02^C)`, where :math:`C` chains share it. It balances at the
-    target if they are many. A chain with a step size of its own balances where it is as often
-    above the target as below: its *median* is the target, and its mean is a little lower.
+    By default this is the rule of the first author's code of the time: the step size is
+    multiplied or divided by :math:`f = \min(1.25, 1.02^C)`, where :math:`C` chains share it.
+    With many chains it hovers about the target. With few it balances where their mean is as often
+    above the target as below, and that is at a lower acceptance rate.
+
+    The proportional rule has no such bias. It multiplies by
+    :math:`f^{(a - \mathrm{target}) / (1 - \mathrm{target})}`, where :math:`a` is the mean
+    acceptance rate, and so rests where the average is the target (Robbins and Monro 1951).
 
     Args:
-        step_size: One for all chains, a number or a tensor; or one for each chain, ``(...)``.
+        step_size: :math:`\epsilon`, for all chains or of a shape that broadcasts to theirs.
         acceptance_rate: That of each chain in the last step, shape ``(...)``.
         target: The acceptance rate to aim for.
         rate: The factor for one chain.
+        proportional: Whether the change is proportional to the distance from the target.
 
     Returns:
-        The next step size, as a tensor of the step size's shape.
+        The next step size, a tensor of the step size's shape. It changes by 1.25 at most.
 
     Raises:
-        ValueError: If the step size is neither one number nor of the chains' shape, ``target``
-            is not between 0 and 1, or ``rate`` is not above 1.
+        ValueError: If the step size does not fit the chains, ``target`` is not between 0 and 1,
+            or ``rate`` is not above 1.
     """
     if not 0 < target < 1:
         raise ValueError(f"target: expected an acceptance rate between 0 and 1, found {target}")
     if not rate > 1:
         raise ValueError(f"rate: expected a factor above 1, found {rate}")
-    step_size = torch.as_tensor(
-        step_size, dtype=acceptance_rate.dtype, device=acceptance_rate.device
-    )
-    if step_size.shape == acceptance_rate.shape:
-        mean, chains = acceptance_rate, 1
-    elif step_size.numel() == 1:
-        mean, chains = acceptance_rate.mean(), acceptance_rate.numel()
-    else:
-        raise ValueError(
-            f"step_size: expected one number or the shape {tuple(acceptance_rate.shape)}, "
-            f"found {tuple(step_size.shape)}"
-        )
-    factor = min(LARGEST_FACTOR, rate ** min(chains, 1_000))
-    return torch.where(mean > target, step_size * factor, step_size / factor)
+    step_size = _fitted(step_size, acceptance_rate)
+    chains = acceptance_rate.numel() / step_size.numel()  # that share a step size
+    above = acceptance_rate.sum_to_size(step_size.shape) / chains - target
+    direction = above / (1 - target) if proportional else above.sign()
+    largest = math.log(LARGEST_FACTOR)
+    change = min(largest, chains * math.log(rate)) * direction
+    return step_size * change.clamp(-largest, largest).exp()
 
 
 def sample(
@@ -269,17 +276,17 @@ def sample(
     target: float = 0.9,
     generator: torch.Generator | None = None,
 ) -> Samples:
-    """Repeat :func:`step`, and keep the draws.
+    r"""Repeat :func:`step`, and keep the draws.
 
     Args:
         state: Where the chains start.
         log_density: The log density to sample.
-        step_size: One for all chains, or one for each, ``(...)``. Where there is no warm-up it
-            stays as it is.
+        step_size: :math:`\epsilon`, for all chains or of a shape that broadcasts to theirs.
+            Without a warm-up it stays as it is.
         leapfrog_steps: The length of each trajectory.
         draws: How many to keep of each chain, :math:`S`.
-        warm_up: Steps before that, not kept, each followed by :func:`adapt`. The draws are made
-            with the geometric mean of the step sizes of its second half.
+        warm_up: Steps before that, not kept, each followed by :func:`adapt` (proportional). The
+            draws are made with the geometric mean of the step sizes of its second half.
         target: The acceptance rate to aim for in the warm-up.
         generator: The source of randomness.
 
@@ -296,12 +303,11 @@ def sample(
         raise ValueError(f"draws: expected at least 1, found {draws}")
     if warm_up < 0:
         raise ValueError(f"warm_up: expected at least 0, found {warm_up}")
-    like = state.log_density
-    step_size = torch.as_tensor(step_size, dtype=like.dtype, device=like.device)
+    step_size = _fitted(step_size, state.log_density)
     tried = []
     for _ in range(warm_up):
         state, info = step(state, log_density, step_size, leapfrog_steps, generator=generator)
-        step_size = adapt(step_size, info.acceptance_rate, target=target)
+        step_size = adapt(step_size, info.acceptance_rate, target=target, proportional=True)
         tried.append(step_size)
     if tried:
         step_size = torch.stack(tried[warm_up // 2 :]).log().mean(0).exp()
@@ -311,7 +317,15 @@ def sample(
         positions.append(state.position)
         infos.append(info)
     stacked = Info(*(torch.stack(field) for field in zip(*infos, strict=True)))
-    _warn_of(stacked.divergent)
+    if count := int(stacked.divergent.sum()):
+        chains = stacked.divergent.any(0)
+        warnings.warn(
+            f"{count:,} of {stacked.divergent.numel():,} proposals diverged, in "
+            f"{int(chains.sum()):,} of {chains.numel():,} chains, and were rejected. "
+            "A smaller step size may help.",
+            DivergenceWarning,
+            stacklevel=2,
+        )
     return Samples(torch.stack(positions), stacked, state, step_size)
 
 
@@ -353,23 +367,15 @@ def _value_and_gradient(log_density: LogDensity, position: Tensor) -> tuple[Tens
     return value.detach(), gradient
 
 
-def _choose(accepted: Tensor, proposal: State, state: State) -> State:
-    rows = accepted[..., None]
-    return State(
-        torch.where(rows, proposal.position, state.position),
-        torch.where(accepted, proposal.log_density, state.log_density),
-        torch.where(rows, proposal.gradient, state.gradient),
-    )
-
-
-def _warn_of(divergent: Tensor) -> None:
-    """Say how many of the kept steps ``(S, ...)`` diverged, if any."""
-    count = int(divergent.sum())
-    if count:
-        chains = divergent.any(0)
-        warnings.warn(
-            f"{count:,} of {divergent.numel():,} proposals diverged, in {int(chains.sum()):,} of "
-            f"{chains.numel():,} chains, and were rejected. A smaller step size may help.",
-            DivergenceWarning,
-            stacklevel=3,
+def _fitted(step_size: float | Tensor, chains: Tensor) -> Tensor:
+    """The step size as a tensor, once it is known to be positive and to fit the chains."""
+    fitted = torch.as_tensor(step_size).to(chains)
+    if not (fitted > 0).all():
+        raise ValueError(f"step_size: expected positive numbers, found {fitted.min().item()}")
+    sizes = zip(reversed(fitted.shape), reversed(chains.shape), strict=False)
+    if fitted.ndim > chains.ndim or any(n not in (1, m) for n, m in sizes):
+        raise ValueError(
+            f"step_size: expected one number or the chains' shape {tuple(chains.shape)}, "
+            f"found {tuple(fitted.shape)}"
         )
+    return fitted

@@ -103,9 +103,16 @@ def step(
         The next state, and the log joint density before the weight updates.
 
     Raises:
-        ValueError: If there are not as many datapoints in ``minibatch`` as latent vectors.
+        ValueError: If ``minibatch`` has not a row for each latent vector, ``rows`` repeats one,
+            or a count is too small.
         aevb.hmc.DivergenceError: If the log joint density is not finite somewhere.
     """
+    if weight_updates < 0:
+        raise ValueError(f"weight_updates: expected at least 0, found {weight_updates}")
+    if batch < 1:
+        raise ValueError(f"batch: expected at least 1, found {batch}")
+    if rows is not None and len(rows.unique()) != len(rows):
+        raise ValueError(f"rows: expected {len(rows)} different indices, found some twice")
     model, latents = state.model, state.latents
     z = latents if rows is None else latents[rows]
     if minibatch.ndim != 2 or len(minibatch) != len(z):
@@ -114,8 +121,8 @@ def step(
             f"found {tuple(minibatch.shape)}"
         )
 
-    def log_density(z: Tensor) -> Tensor:
-        return _LogJoint.apply(z, minibatch, model, batch)
+    def log_density(codes: Tensor) -> Tensor:
+        return _LogJoint.apply(codes, minibatch, model, batch)
 
     # The weights have changed since the last move, and with them density and gradient.
     chains, moved = hmc.step(
