@@ -207,8 +207,7 @@ def step(
     )
     kinetic = 0.5 * (momentum_end**2 - momentum**2).sum(-1)
     energy_error = kinetic - (value - state.log_density)
-    sound = energy_error.isfinite() & gradient.isfinite().all(-1)
-    divergent = ~sound | (energy_error > DIVERGENCE_THRESHOLD)
+    divergent = ~energy_error.isfinite() | (energy_error > DIVERGENCE_THRESHOLD)
     rate = torch.exp(-energy_error).clamp(max=1.0).where(~divergent, 0.0)
     accepted = torch.rand(rate.shape, generator=generator, dtype=dtype, device=device) < rate
     chosen = State(

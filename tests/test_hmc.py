@@ -392,7 +392,9 @@ def test_the_proportional_rule() -> None:
     steps = hmc.adapt(torch.ones(5), rates, proportional=True)
 
     torch.testing.assert_close(steps, 1.02 ** torch.tensor([1.0, 0.5, 0.0, -1.0, -9.0]))
-    assert hmc.adapt(1.0, torch.zeros(50), proportional=True).item() == pytest.approx(0.8)
+    many = torch.full((50,), 0.95)
+    assert hmc.adapt(1.0, many, proportional=True).item() == pytest.approx(1.25**0.5)
+    assert hmc.adapt(1.0, 0 * many, proportional=True).item() == pytest.approx(0.8)
 
 
 SCALES = torch.linspace(0.5, 2, 6, dtype=torch.float64)
@@ -514,6 +516,22 @@ def test_no_chain_moves_to_where_the_density_is_not_a_number(value: float) -> No
     assert (drawn.positions[..., 0] <= 0.5).all()
     assert drawn.info.divergent.any()
     assert not (drawn.info.accepted & drawn.info.divergent).any()
+
+
+def test_no_chain_moves_to_where_the_gradient_is_not_a_number() -> None:
+    # Beyond 0.3 the density is finite, but its gradient is the slope of a root at zero, times zero.
+    def cusp(z: Tensor) -> Tensor:
+        below = z[..., 0] < 0.3
+        return -0.5 * (z**2).sum(-1) - (below * (0.3 - z[..., 0])).sqrt()
+
+    before = hmc.init(torch.zeros(50, 1), cusp)
+    assert cusp(torch.ones(1, 1)).isfinite()
+    after, info = hmc.step(before, cusp, 1.0, 1, generator=seeded())
+
+    assert 5 < info.divergent.sum() < 45
+    assert torch.equal(after.position[info.divergent], before.position[info.divergent])
+    assert (after.position < 0.3).all()
+    assert after.gradient.isfinite().all()
 
 
 def test_divergences_are_reported_once_with_their_number() -> None:
