@@ -5,13 +5,11 @@ over :math:`\theta`. :class:`UnknownMean` is a model whose evidence and posterio
 :math:`\theta` are known, to hold the others against.
 """
 
-import contextlib
 import math
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+from torch.distributions import Independent, MultivariateNormal, Normal
 from torch.nn.utils import parameters_to_vector
 
 from aevb.models import LatentVariableModel, LinearGaussian
@@ -89,19 +87,7 @@ class BayesianModel(LatentVariableModel):
             }
             return torch.func.functional_call(self.generative_model, named, (z,)).log_prob(x)
 
-        with _unvalidated():
-            return torch.vmap(with_parameters)(theta, z, x)
-
-
-@contextlib.contextmanager
-def _unvalidated() -> Iterator[None]:
-    """Without the distributions' checks of their arguments: vmap cannot branch on a value."""
-    before = Distribution._validate_args
-    Distribution.set_default_validate_args(False)
-    try:
-        yield
-    finally:
-        Distribution.set_default_validate_args(before)
+        return torch.vmap(with_parameters)(theta, z, x)
 
 
 class UnknownMean(LinearGaussian):

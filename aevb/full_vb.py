@@ -114,8 +114,9 @@ def _draw(
     z = reparameterization.sample(q, 1, generator)[0]
     groups = len(x) // sharing
     theta = reparameterization.sample(model.approximate_posterior, groups, generator)
-    grouped = (part.unflatten(0, (groups, sharing)) for part in (x, z))
-    return q, z, model.log_likelihood(*grouped, theta).flatten(), theta
+    each = (groups, sharing)
+    likelihood = model.log_likelihood(x.unflatten(0, each), z.unflatten(0, each), theta)
+    return q, z, likelihood.flatten(), theta
 
 
 def predictive_bound(
