@@ -122,7 +122,7 @@ def measure(settings: WeightUncertainty) -> dict[str, list[float]]:
     dataset = data.mnist()
     train, test = dataset.train[: settings.n_train], dataset.test[: EVALUATED[settings.preset]]
     generator = torch.Generator().manual_seed(settings.seed)
-    step, state = ALGORITHMS[settings.algorithm](settings, len(train), generator)
+    step, state = ALGORITHMS[settings.algorithm](settings, train, generator)
     _, history = training.train(
         step,
         state,
@@ -135,16 +135,17 @@ def measure(settings: WeightUncertainty) -> dict[str, list[float]]:
     return {"samples": [float(n) for n in history.samples], **history.curves}
 
 
-def _start(settings: WeightUncertainty, generator: torch.Generator) -> models.VAE:
-    model = models.bernoulli_vae(784, settings.hidden, settings.latent_dim).float()
+def _vae(settings: WeightUncertainty, train: Tensor, generator: torch.Generator) -> models.VAE:
+    data_dim = train.shape[1]
+    model = models.bernoulli_vae(data_dim, settings.hidden, settings.latent_dim).float()
     models.mlp.initialize(model, generator)
     return model
 
 
 def _map(
-    settings: WeightUncertainty, n_train: int, generator: torch.Generator
+    settings: WeightUncertainty, train: Tensor, generator: torch.Generator
 ) -> tuple[Callable[..., Any], auto_encoding.State]:
-    model, decay = _start(settings, generator), settings.minibatch / n_train
+    model, decay = _vae(settings, train, generator), settings.minibatch / len(train)
     optimizer = OPTIMIZERS[settings.optimizer](
         model.parameters(), settings.step_size, weight_decay=decay
     )
@@ -152,11 +153,11 @@ def _map(
 
 
 def _full_vb(
-    settings: WeightUncertainty, n_train: int, generator: torch.Generator
+    settings: WeightUncertainty, train: Tensor, generator: torch.Generator
 ) -> tuple[Callable[..., Any], full_vb.State]:
     """The recognition model keeps the prior that it has with MAP: only theta is treated anew."""
-    model = BayesianModel(_start(settings, generator), settings.initial_scale)
-    decay = settings.minibatch / n_train
+    model = BayesianModel(_vae(settings, train, generator), settings.initial_scale)
+    decay = settings.minibatch / len(train)
     optimizer = OPTIMIZERS[settings.optimizer](
         [
             {"params": [*model.generative_model.parameters(), model.log_scale]},
@@ -164,7 +165,7 @@ def _full_vb(
         ],
         settings.step_size,
     )
-    state = full_vb.init(model, optimizer, generator, n_train)
+    state = full_vb.init(model, optimizer, generator, len(train))
     return functools.partial(full_vb.step, sharing=settings.sharing), state
 
 

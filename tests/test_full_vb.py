@@ -242,6 +242,25 @@ def test_equation_24_varies_less(build) -> None:
     assert sampled > 2 * analytic
 
 
+@torch.no_grad()
+def test_neither_estimator_always_varies_less() -> None:
+    # The whole data set with one theta, at the exact posterior, and no z in use:
+    # log p(X|theta) + log p(theta) - log q(theta) is log p(X), whatever theta.
+    x, unused = observed(), FreeGaussian(torch.zeros(1), torch.ones(1))
+    truth = UnknownMean(0 * WEIGHT, NOISE, unused)
+    posterior, model = truth.parameter_posterior(x), BayesianModel(truth)
+    model.inferred["bias"].copy_(posterior.mean)
+    model.log_scale.copy_(posterior.stddev.log())
+
+    sampled, analytic = (
+        torch.stack([estimator(model, x, N, N, seeded(n)).sum() for n in range(20)])
+        for estimator in (full_vb.sampled_bound, full_vb.analytic_bound)
+    )
+
+    torch.testing.assert_close(sampled, truth.log_data_evidence(x).expand(20))
+    assert analytic.std() > 0.5
+
+
 # -- Bound and evidence ------------------------------------------------------------------------
 
 
