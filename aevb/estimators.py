@@ -2,19 +2,31 @@ r"""Stochastic gradient variational Bayes estimators (paper, sections 2.2, 2.3 a
 
 Each takes a model (a ``prior``, a ``generative_model``, a ``recognition_model`` and
 ``log_joint``; see :mod:`aevb.models`) and a minibatch, and returns one estimate of the
-variational bound for each datapoint, in nats, to be maximized.
+variational bound for each datapoint, in nats, to be maximized. What automatic differentiation
+makes of it is the estimate of the bound's gradient. :func:`score_function` and
+:func:`sticking_the_landing` have estimator A's values and other gradients.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
+from torch.distributions import Independent, Normal
 
 from aevb import divergence, reparameterization
 from aevb.models import LatentVariableModel
 
-__all__ = ["log_prior", "minibatch_estimator", "sgvb_a", "sgvb_b"]
+__all__ = [
+    "importance_weighted",
+    "leave_one_out",
+    "log_prior",
+    "minibatch_estimator",
+    "score_function",
+    "sgvb_a",
+    "sgvb_b",
+    "sticking_the_landing",
+]
 
 
 def sgvb_a(
@@ -76,6 +88,144 @@ def sgvb_b(
     z = reparameterization.sample(q, samples, generator)
     reconstruction = model.generative_model(z).log_prob(x).mean(0)
     return reconstruction - divergence.gaussian_kl(q)
+
+
+def score_function(
+    model: LatentVariableModel,
+    x: Tensor,
+    samples: int = 1,
+    generator: torch.Generator | None = None,
+    *,
+    baseline: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    r"""The naive estimator, which does not look through the draw (paper, section 2.2).
+
+    .. math::
+        \nabla_\phi \mathcal{L} \simeq \frac{1}{L} \sum_{l=1}^{L}
+            \bigl(f(z^{(l)}) - b^{(l)}\bigr) \nabla_\phi \log q_\phi(z^{(l)}|x)
+
+    with :math:`f(z) = \log p_\theta(x, z) - \log q_\phi(z|x)`. The paper prints it without a
+    baseline :math:`b` and for an :math:`f` without :math:`\phi`. Ours contains :math:`\phi`;
+    the further term :math:`-\nabla_\phi \log q_\phi` has mean zero and is dropped. To keep it
+    would be to add one to :math:`b`. Also known as REINFORCE (Williams 1992).
+
+    Args:
+        model: The generative model and its recognition model.
+        x: A minibatch of datapoints, shape ``(M, D)``.
+        samples: The number of samples per datapoint, :math:`L`.
+        generator: The source of the noise.
+        baseline: Maps the values of :math:`f`, ``(L, M)``, to :math:`b`, of a shape that
+            broadcasts; none by default. The gradient is unbiased if no :math:`b^{(l)}` depends
+            on its own :math:`z^{(l)}`: a constant, or :func:`leave_one_out`.
+
+    Returns:
+        Estimator A of the bound, in nats, shape ``(M,)``. Its gradient in :math:`\theta` is
+        estimator A's; in :math:`\phi` it is the one above.
+
+    Raises:
+        ValueError: If ``samples`` is smaller than one or ``x`` is not a matrix.
+    """
+    _check_minibatch(x)
+    q = model.recognition_model(x)
+    z = reparameterization.sample(q, samples, generator).detach()
+    log_joint, log_q = model.log_joint(x, z), q.log_prob(z)
+    f = (log_joint - log_q).detach()  # (L, M)
+    weight = f if baseline is None else f - baseline(f)
+    score = log_q - log_q.detach()  # zero, but for its gradient
+    return (log_joint - log_q.detach() + weight * score).mean(0)
+
+
+def leave_one_out(values: Tensor) -> Tensor:
+    r"""The baseline of a draw: the mean over the other draws of its datapoint (Kool et al. 2019).
+
+    .. math::
+        b^{(l)} = \frac{1}{L - 1} \sum_{k \neq l} f(z^{(k)})
+
+    Args:
+        values: :math:`f` at each draw, shape ``(L, M)``.
+
+    Returns:
+        The baselines, shape ``(L, M)``.
+
+    Raises:
+        ValueError: If there is only one draw per datapoint.
+    """
+    samples = len(values)
+    if samples < 2:
+        raise ValueError(f"samples: expected at least 2 to leave one out, found {samples}")
+    return (values.sum(0) - values) / (samples - 1)
+
+
+def sticking_the_landing(
+    model: LatentVariableModel,
+    x: Tensor,
+    samples: int = 1,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""Estimator A, with the gradient in :math:`\phi` through the draw alone (Roeder et al. 2017).
+
+    .. math::
+        \nabla_\phi \mathcal{L} \simeq \frac{1}{L} \sum_{l=1}^{L} \Bigl(
+            \frac{\partial z^{(l)}}{\partial \phi} \Bigr)^{\!\top}
+            \nabla_z \bigl( \log p_\theta(x, z) - \log q_\phi(z|x) \bigr)
+            \Big|_{z = z^{(l)}}
+
+    Estimator A also has the direct derivative :math:`-\nabla_\phi \log q_\phi`, whose mean is
+    zero. Without it the gradient in :math:`\phi` is exactly zero where :math:`q` is the posterior.
+
+    Args:
+        model: The generative model and its recognition model.
+        x: A minibatch of datapoints, shape ``(M, D)``.
+        samples: The number of samples per datapoint, :math:`L`.
+        generator: The source of the noise.
+
+    Returns:
+        Estimator A of the bound, in nats, shape ``(M,)``.
+
+    Raises:
+        ValueError: If ``samples`` is smaller than one or ``x`` is not a matrix.
+    """
+    _check_minibatch(x)
+    q = model.recognition_model(x)
+    z = reparameterization.sample(q, samples, generator)
+    loc, scale = q.base_dist.loc.detach(), q.base_dist.scale.detach()
+    held = Independent(Normal(loc, scale, validate_args=False), 1, validate_args=False)
+    return (model.log_joint(x, z) - held.log_prob(z)).mean(0)
+
+
+def importance_weighted(
+    model: LatentVariableModel,
+    x: Tensor,
+    samples: int = 1,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""A tighter bound, from several draws together (Burda et al. 2016).
+
+    .. math::
+        \mathcal{L}_K = E \Bigl[ \log \frac{1}{K} \sum_{k=1}^{K}
+            \frac{p_\theta(x, z^{(k)})}{q_\phi(z^{(k)}|x)} \Bigr],
+        \qquad \mathcal{L} = \mathcal{L}_1 \le \mathcal{L}_2 \le \dots \le \log p_\theta(x)
+
+    With one draw it is estimator A, gradient and all.
+
+    Args:
+        model: The generative model and its recognition model.
+        x: A minibatch of datapoints, shape ``(M, D)``.
+        samples: The number of draws per datapoint, :math:`K`. They are averaged inside the
+            logarithm, so that this is no number of repetitions but decides what is estimated.
+        generator: The source of the noise.
+
+    Returns:
+        One estimate of :math:`\mathcal{L}_K` for each datapoint, in nats, shape ``(M,)``.
+
+    Raises:
+        ValueError: If ``samples`` is smaller than one or ``x`` is not a matrix.
+    """
+    _check_minibatch(x)
+    q = model.recognition_model(x)
+    z = reparameterization.sample(q, samples, generator)
+    log_weights = model.log_joint(x, z) - q.log_prob(z)  # (K, M)
+    return log_weights.logsumexp(0) - math.log(samples)
 
 
 def minibatch_estimator(bounds: Tensor, datapoints: int) -> Tensor:

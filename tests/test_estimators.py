@@ -1,5 +1,6 @@
-"""Sections 2.2, 2.3 and 3: the SGVB estimators and the minibatch estimator."""
+"""Sections 2.2, 2.3 and 3: the estimators of the bound and of its gradient, and of minibatches."""
 
+import functools
 import itertools
 import math
 
@@ -12,8 +13,23 @@ from torch.distributions import Independent, Normal
 from aevb import estimators, models
 
 ESTIMATORS = {"A": estimators.sgvb_a, "B": estimators.sgvb_b}
+LEAVE_ONE_OUT = functools.partial(estimators.score_function, baseline=estimators.leave_one_out)
+OF_THE_BOUND = {
+    **ESTIMATORS,
+    "naive": estimators.score_function,
+    "baseline": functools.partial(
+        estimators.score_function, baseline=lambda f: f.new_tensor([-5.0])
+    ),
+    "leave one out": LEAVE_ONE_OUT,
+    "sticking the landing": estimators.sticking_the_landing,
+}
+EVERY = {**OF_THE_BOUND, "importance weighted": estimators.importance_weighted}
 VAES = {"Bernoulli": models.bernoulli_vae, "Gaussian": models.gaussian_vae}
 both_estimators = pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS)
+estimators_of_the_bound = pytest.mark.parametrize(
+    "estimator", OF_THE_BOUND.values(), ids=OF_THE_BOUND
+)
+every_estimator = pytest.mark.parametrize("estimator", EVERY.values(), ids=EVERY)
 both_vaes = pytest.mark.parametrize("build", VAES.values(), ids=VAES)
 
 X = torch.tensor([[1.5, -0.4, 0.3, 2.0]], dtype=torch.float64)
@@ -67,22 +83,22 @@ def test_estimator_a_is_equation_6(build) -> None:
 # -- Unbiasedness ------------------------------------------------------------------------------
 
 
-@both_estimators
+@estimators_of_the_bound
 def test_the_value_is_unbiased(estimator) -> None:
     model = linear_gaussian(4, 2, FreeGaussian(MEAN, SCALE))
 
-    bounds = estimator(model, X.expand(50_000, -1), 1, seeded()).detach()
+    bounds = estimator(model, X.expand(50_000, -1), 2, seeded()).detach()
 
     assert_mean(bounds, closed_form_bound(model, X, MEAN, SCALE).item())
 
 
-@both_estimators
+@estimators_of_the_bound
 def test_the_gradient_in_the_variational_parameters_is_unbiased(estimator) -> None:
     n = 50_000  # every row has parameters of its own, so every row's gradient is a draw
     q = FreeGaussian(MEAN.expand(n, -1), SCALE.expand(n, -1))
     model = linear_gaussian(4, 2, q)
 
-    estimator(model, X.expand(n, -1), 1, seeded()).sum().backward()
+    estimator(model, X.expand(n, -1), 2, seeded()).sum().backward()
 
     mean, log_scale = MEAN.clone().requires_grad_(), SCALE.log().requires_grad_()
     closed_form_bound(model, X, mean, log_scale.exp()).sum().backward()
@@ -90,12 +106,12 @@ def test_the_gradient_in_the_variational_parameters_is_unbiased(estimator) -> No
     assert_mean(q.log_scale.grad, log_scale.grad)
 
 
-@both_estimators
+@estimators_of_the_bound
 def test_the_gradient_in_the_generative_parameters_is_unbiased(estimator) -> None:
     model, generator = linear_gaussian(4, 2, FreeGaussian(MEAN, SCALE)), seeded()
     parameters = list(model.generative_model.parameters())
     draws = [
-        torch.autograd.grad(estimator(model, X.expand(50, -1), 1, generator).mean(), parameters)
+        torch.autograd.grad(estimator(model, X.expand(50, -1), 2, generator).mean(), parameters)
         for _ in range(500)
     ]
 
@@ -106,13 +122,13 @@ def test_the_gradient_in_the_generative_parameters_is_unbiased(estimator) -> Non
         assert_mean(torch.stack(found), exact)
 
 
-@both_estimators
+@estimators_of_the_bound
 def test_the_gradient_of_an_amortized_model_is_unbiased(estimator) -> None:
     # One set of parameters, theta and phi together, and datapoints that differ.
     model, x, generator = linear_gaussian(4, 2), torch.randn(20, 4), seeded()
     parameters = list(model.parameters())
     draws = [
-        torch.autograd.grad(estimator(model, x, 1, generator).sum(), parameters) for _ in range(500)
+        torch.autograd.grad(estimator(model, x, 2, generator).sum(), parameters) for _ in range(500)
     ]
 
     q = model.recognition_model(x)
@@ -212,6 +228,199 @@ def test_averaging_over_l_samples_divides_the_variance_by_l(estimator) -> None:
         assert_variance(draws, variances(-0.5, 0.6)[name] / samples)
 
 
+# -- The naive gradient and its baselines (section 2.2), sticking the landing ------------------
+
+
+def gradients(bounds: Tensor, model: nn.Module) -> list[Tensor]:
+    return list(torch.autograd.grad(bounds.sum(), list(model.parameters())))
+
+
+def test_the_score_function_gradient_is_the_printed_one() -> None:
+    mean, scale = MEAN.expand(3, -1), SCALE.expand(3, -1)
+    model, x = linear_gaussian(4, 2, FreeGaussian(mean, scale)), torch.randn(3, 4)
+    epsilon = torch.randn(5, 3, 2, generator=seeded())
+    z = mean + scale * epsilon
+    f = model.log_joint(x, z) - Normal(mean, scale).log_prob(z).sum(-1)
+
+    for baseline, b in (
+        (None, torch.zeros(())),
+        (lambda f: f.new_tensor(-7.0), torch.tensor(-7.0)),
+        (
+            estimators.leave_one_out,
+            torch.stack([f[[k for k in range(5) if k != n]].mean(0) for n in range(5)]),
+        ),
+    ):
+        bounds = estimators.score_function(model, x, 5, seeded(), baseline=baseline)
+        in_mean, in_log_scale = gradients(bounds, model.recognition_model)
+        weight = (f - b)[..., None]
+        torch.testing.assert_close(in_mean, (weight * epsilon / scale).mean(0))
+        torch.testing.assert_close(in_log_scale, (weight * (epsilon**2 - 1)).mean(0))
+
+
+def test_the_baseline_sees_the_values_and_nothing_to_differentiate() -> None:
+    seen = []
+
+    def baseline(f: Tensor) -> Tensor:
+        seen.append(f)
+        return f.mean()
+
+    model, x = linear_gaussian(4, 2, FreeGaussian(MEAN, SCALE)), torch.randn(3, 4)
+    estimators.score_function(model, x, 5, seeded(), baseline=baseline)
+
+    (f,) = seen
+    assert f.shape == (5, 3)
+    assert not f.requires_grad
+    torch.testing.assert_close(f.mean(0), estimators.sgvb_a(model, x, 5, seeded()).detach())
+
+
+def test_the_term_that_is_dropped_is_a_baseline_of_one() -> None:
+    # f contains phi: its own gradient is minus that of log q, with mean zero (section 2.2).
+    model, x = linear_gaussian(4, 2), torch.randn(3, 4)
+    phi = model.recognition_model
+    dropped = gradients(estimators.score_function(model, x, 5, seeded()), phi)
+    one = estimators.score_function(model, x, 5, seeded(), baseline=torch.ones_like)
+    kept = gradients(one, phi)
+
+    q = phi(x)
+    z = (q.mean + q.stddev * torch.randn(5, 3, 2, generator=seeded())).detach()
+    minus_score = gradients(-q.log_prob(z).mean(0), phi)
+
+    for without, with_it, term in zip(dropped, kept, minus_score, strict=True):
+        torch.testing.assert_close(with_it, without + term)
+
+
+def test_the_gradient_of_sticking_the_landing_goes_through_the_draw() -> None:
+    mean, scale = MEAN.expand(3, -1), SCALE.expand(3, -1)
+    model, x = linear_gaussian(4, 2, FreeGaussian(mean, scale)), torch.randn(3, 4)
+
+    bounds = estimators.sticking_the_landing(model, x, 5, seeded())
+    in_mean, in_log_scale = gradients(bounds, model.recognition_model)
+
+    decoder, epsilon = model.generative_model, torch.randn(5, 3, 2, generator=seeded())
+    z = mean + scale * epsilon
+    error = x - decoder.bias - z @ decoder.weight.T
+    slope = -z + error @ decoder.weight / decoder.noise_scale**2 + epsilon / scale
+    torch.testing.assert_close(in_mean, slope.mean(0))
+    torch.testing.assert_close(in_log_scale, (slope * scale * epsilon).mean(0))
+
+
+@pytest.mark.parametrize("name", ["naive", "baseline", "leave one out", "sticking the landing"])
+@both_vaes
+def test_all_but_phi_is_estimator_a(build, name: str) -> None:
+    model, x = build(7, 5, 2, std=0.5), torch.rand(6, 7)
+
+    a = estimators.sgvb_a(model, x, 3, seeded())
+    bounds = OF_THE_BOUND[name](model, x, 3, seeded())
+
+    torch.testing.assert_close(bounds, a)
+    for part, same in ((model.generative_model, True), (model.recognition_model, False)):
+        found, expected = (
+            torch.autograd.grad(each.sum(), list(part.parameters()), retain_graph=True)
+            for each in (bounds, a)
+        )
+        for one, other in zip(found, expected, strict=True):
+            assert torch.allclose(one, other) == same
+
+
+def test_leaving_one_out() -> None:
+    values = torch.tensor([[1.0, -2.0], [4.0, 0.0], [10.0, 8.0]])
+
+    found = estimators.leave_one_out(values)
+
+    torch.testing.assert_close(found, torch.tensor([[7.0, 4.0], [5.5, 3.0], [2.5, -1.0]]))
+
+
+def test_one_draw_cannot_be_left_out() -> None:
+    model = models.bernoulli_vae(7, 5, 2)
+    with pytest.raises(
+        ValueError, match=r"^samples: expected at least 2 to leave one out, found 1$"
+    ):
+        LEAVE_ONE_OUT(model, torch.zeros(6, 7), 1)
+
+
+# -- The importance-weighted bound -------------------------------------------------------------
+
+
+@both_vaes
+def test_with_one_draw_the_importance_weighted_bound_is_estimator_a(build) -> None:
+    model, x = build(7, 5, 2, std=0.5), torch.rand(6, 7)
+
+    a = estimators.sgvb_a(model, x, 1, seeded())
+    bounds = estimators.importance_weighted(model, x, 1, seeded())
+
+    torch.testing.assert_close(bounds, a)
+    for found, expected in zip(gradients(bounds, model), gradients(a, model), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+@both_vaes
+def test_the_importance_weighted_bound_is_the_logarithm_of_an_average(build) -> None:
+    model, x = build(7, 5, 2, std=0.5), torch.rand(6, 7)
+
+    bounds = estimators.importance_weighted(model, x, 3, seeded())
+
+    q = model.recognition_model(x)
+    z = q.mean + q.stddev * torch.randn(3, 6, 2, generator=seeded())
+    weights = torch.exp(model.log_joint(x, z) - Normal(q.mean, q.stddev).log_prob(z).sum(-1))
+    assert bounds.shape == (6,)
+    torch.testing.assert_close(bounds, weights.mean(0).log())
+
+
+def test_the_importance_weighted_bound_does_not_underflow() -> None:
+    # The evidence of a point so far away is e to the minus many thousands: no float64.
+    model = linear_gaussian(4, 2, FreeGaussian(MEAN, SCALE))
+    x = 200 * X
+
+    bounds = estimators.importance_weighted(model, x, 10, seeded())
+
+    assert model.log_evidence(x).item() < -10_000
+    assert bounds.isfinite().all()
+    assert (bounds < model.log_evidence(x)).all()
+    assert all(g.isfinite().all() for g in gradients(bounds, model))
+
+
+@torch.no_grad()
+def test_the_importance_weighted_bound_rises_to_the_evidence() -> None:
+    # q is wider than the posterior in every direction, so that the weights are bounded.
+    model, rows = linear_gaussian(4, 2, FreeGaussian(MEAN, torch.ones(2))), 20_000
+    log_evidence = model.log_evidence(X)
+    draws = {
+        samples: estimators.importance_weighted(model, X.expand(rows, -1), samples, seeded(samples))
+        for samples in (1, 2, 5, 20, 100)
+    }
+
+    for some, more in itertools.pairwise(draws.values()):
+        error = math.hypot(some.std(), more.std()) / rows**0.5
+        assert more.mean() - some.mean() > 4 * error
+    for bounds in draws.values():
+        assert bounds.mean() < log_evidence + 4 * bounds.std() / rows**0.5
+        # The average inside the logarithm is an unbiased estimate of the evidence.
+        assert_mean((bounds - log_evidence).exp(), 1.0)
+    gaps = [(log_evidence - bounds.mean()).item() for bounds in draws.values()]
+    assert gaps[-1] < 0.05 * gaps[0]
+
+
+@pytest.mark.parametrize("name", ["A", "B", "importance weighted"])
+def test_reparameterized_gradients_are_finite_differences(name: str) -> None:
+    # With common noise the estimate is a smooth function of every parameter.
+    model, x, h = models.bernoulli_vae(4, 3, 2, std=0.5), torch.rand(3, 4), 1e-6
+
+    def bound() -> Tensor:
+        return EVERY[name](model, x, 5, seeded()).sum()
+
+    for parameter, found in zip(model.parameters(), gradients(bound(), model), strict=True):
+        flat = parameter.detach().view(-1)  # moves the parameter itself
+        for place in range(len(flat)):
+            flat[place] += h
+            above = bound().item()
+            flat[place] -= 2 * h
+            below = bound().item()
+            flat[place] += h
+            assert found.view(-1)[place].item() == pytest.approx(
+                (above - below) / (2 * h), rel=1e-6, abs=1e-7
+            )
+
+
 # -- Minibatches (eq. 8) and the prior on the parameters ---------------------------------------
 
 
@@ -288,19 +497,19 @@ def test_the_gradient_of_the_log_prior_is_minus_the_parameter() -> None:
 # -- Every model, every parameter, every wrong argument ----------------------------------------
 
 
-@both_estimators
+@every_estimator
 @both_vaes
 def test_every_parameter_gets_a_gradient(estimator, build) -> None:
     model = build(7, 5, 2, std=0.5)
 
-    estimator(model, torch.rand(6, 7)).sum().backward()
+    estimator(model, torch.rand(6, 7), 2).sum().backward()
 
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().min() > 0, name
 
 
-@both_estimators
+@every_estimator
 def test_the_generator_decides_the_noise(estimator) -> None:
     model, x = models.bernoulli_vae(7, 5, 2, std=0.5), torch.rand(6, 7)
     before = torch.get_rng_state()
@@ -312,7 +521,7 @@ def test_the_generator_decides_the_noise(estimator) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@both_estimators
+@every_estimator
 def test_datapoints_do_not_mix(estimator) -> None:
     # A row's bound depends on that row alone, and on its own noise.
     model, x = models.bernoulli_vae(7, 5, 2, std=0.5), torch.rand(6, 7)
@@ -342,7 +551,7 @@ def test_the_bound_is_below_the_evidence_of_every_binary_image() -> None:
     assert bound.exp().sum() < 1
 
 
-@both_estimators
+@every_estimator
 @pytest.mark.parametrize("shape", [(7,), (2, 6, 7), ()], ids=str)
 def test_what_is_no_minibatch_is_refused(estimator, shape: tuple[int, ...]) -> None:
     model = models.bernoulli_vae(7, 5, 2)
@@ -353,7 +562,7 @@ def test_what_is_no_minibatch_is_refused(estimator, shape: tuple[int, ...]) -> N
     assert str(e.value).endswith(str(shape))
 
 
-@both_estimators
+@every_estimator
 @pytest.mark.parametrize("samples", [0, -3])
 def test_less_than_one_sample_is_refused(estimator, samples: int) -> None:
     model = models.bernoulli_vae(7, 5, 2)
