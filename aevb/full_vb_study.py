@@ -112,8 +112,11 @@ def measure(settings: WeightUncertainty) -> dict[str, list[float]]:
         ``test_predictive``: 32 draws of :func:`aevb.full_vb.predictive_bound`;
         ``train_running``: what the steps themselves reported. For ``full-vb`` also ``evidence``:
         eq. 24 over N; ``divergence``: what of it is :math:`D_{KL}(q_\phi(\theta) \,\|\,
-        p_\alpha(\theta)) / N`; and ``in_use`` of all weights, ``in_use: <tensor>`` of one tensor:
-        the fraction whose posterior is more than 0.01 nats from the prior.
+        p_\alpha(\theta)) / N`; ``in_use``, and ``in_use: <tensor>`` for one tensor: the fraction of
+        the weights whose posterior is more than 0.01 nats from the prior; ``units_in_use``: the
+        hidden units of the generative model most of whose outgoing weights are in use; and
+        ``input_in_use``, ``input_idle``: the root mean square of what these and the other units
+        receive, 0 where there are none.
 
     Raises:
         aevb.data.DataError: If MNIST cannot be had.
@@ -204,6 +207,7 @@ def _evaluate(
         values["divergence"] = sum(float(part.sum()) for part in divergences.values()) / n_train
         values["in_use"] = _fraction(torch.cat([part.flatten() for part in divergences.values()]))
         values |= {f"in_use: {name}": _fraction(part) for name, part in divergences.items()}
+        values |= _units(bayesian, divergences["logits.weight"])
     return values
 
 
@@ -212,8 +216,29 @@ def _divergences(model: BayesianModel) -> dict[str, Tensor]:
     q = model.approximate_posterior.base_dist
     each = 0.5 * (q.loc**2 + q.scale**2 - 1) - q.scale.log()
     sizes = [tensor.numel() for tensor in model.inferred.values()]
-    return dict(zip(model.inferred, each.split(sizes), strict=True))
+    parts = zip(model.inferred.items(), each.split(sizes), strict=True)
+    return {name: part.view_as(tensor) for (name, tensor), part in parts}
 
 
 def _fraction(divergences: Tensor) -> float:
     return float((divergences > IN_USE).float().mean())
+
+
+def _units(model: BayesianModel, outgoing: Tensor) -> dict[str, float]:
+    """The hidden units in use, and the size of what a unit receives, averaged over z and theta."""
+    used = (outgoing > IN_USE).float().mean(0) > 0.5
+    scales = model.log_scale.exp().split([tensor.numel() for tensor in model.inferred.values()])
+    squares = {
+        name: tensor**2 + scale.view_as(tensor) ** 2
+        for (name, tensor), scale in zip(model.inferred.items(), scales, strict=True)
+    }
+    received = squares["hidden.weight"].sum(1) + squares["hidden.bias"]  # E[z_j^2] = 1
+
+    def size(units: Tensor) -> float:
+        return float(units.mean().sqrt()) if len(units) else 0.0
+
+    return {
+        "units_in_use": float(used.sum()),
+        "input_in_use": size(received[used]),
+        "input_idle": size(received[~used]),
+    }

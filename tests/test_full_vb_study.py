@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from known_answers import assert_mean
 
 from aevb import bayesian, data, full_vb_study, mlp, models, results, training
 from aevb.divergence import gaussian_kl
@@ -25,7 +26,8 @@ def small(algorithm: str = "full-vb", **changed) -> WeightUncertainty:
 
 
 OF_BOTH = {"samples", "train_mean", "test_mean", "test_average", "test_predictive", "train_running"}
-OF_THE_POSTERIOR = {"evidence", "divergence", "in_use"} | {
+OF_THE_POSTERIOR = {"evidence", "divergence", "in_use"} | {"units_in_use", "input_in_use"}
+OF_THE_POSTERIOR |= {"input_idle"} | {
     f"in_use: {layer}.{kind}" for layer in ("hidden", "logits") for kind in ("weight", "bias")
 }
 
@@ -124,6 +126,31 @@ def test_the_weights_in_use_are_counted() -> None:
     assert values["in_use"] == pytest.approx(20 / model.log_scale.numel())
     kl = gaussian_kl(model.approximate_posterior).item() / 120
     assert values["divergence"] == pytest.approx(kl, rel=1e-5)
+
+
+def test_the_units_in_use_and_what_they_receive() -> None:
+    model = bayesian.BayesianModel(vae(), 1.0)
+    with torch.no_grad():
+        for tensor in model.inferred.values():
+            tensor.zero_()
+        model.inferred["logits.weight"][:11, 0] = 1.0  # unit 0: eleven of its twenty
+        model.inferred["logits.weight"][:10, 1] = 1.0  # unit 1: not most
+        model.log_scale[: 4 * 2 + 4] = -20.0  # what enters the units
+        model.inferred["hidden.weight"][0] = torch.tensor([3.0, 0.0])
+        model.inferred["hidden.bias"][0] = 4.0
+        model.inferred["hidden.bias"][1] = 3.0
+
+    values = evaluated(model)
+
+    assert values["units_in_use"] == 1
+    assert values["input_in_use"] == pytest.approx(5.0)  # 3^2 + 4^2
+    assert values["input_idle"] == pytest.approx(3**0.5)  # the mean of 9, 0 and 0
+    z = torch.randn(100_000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+    received = z @ model.inferred["hidden.weight"].T + model.inferred["hidden.bias"]
+    assert_mean(received[:, 0].detach().square(), 25.0)
+    with torch.no_grad():
+        model.inferred["logits.weight"].fill_(1.0)
+    assert evaluated(model)["input_idle"] == 0
 
 
 def test_the_evidence_is_the_average_bound_less_the_divergence() -> None:
