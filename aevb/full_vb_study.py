@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from aevb import auto_encoding, data, full_vb, models, training
+from aevb import auto_encoding, data, full_vb, models, results, training
 from aevb.bayesian import BayesianModel
 from aevb.models import LatentVariableModel
 
-__all__ = ["WeightUncertainty", "grid", "measure"]
+__all__ = ["WeightUncertainty", "grid", "measure", "stored"]
 
 SAMPLES = {"smoke": 2_000, "quick": 60_000, "paper": 600_000}
 EVALUATED = {"smoke": 100, "quick": 500, "paper": 1_000}
@@ -136,6 +136,16 @@ def measure(settings: WeightUncertainty) -> dict[str, list[float]]:
         progress=False,
     )
     return {"samples": [float(n) for n in history.samples], **history.curves}
+
+
+def stored(settings: WeightUncertainty) -> results.Record:
+    """The record of a run.
+
+    Raises:
+        aevb.results.RecordError: If it is absent or damaged.
+    """
+    folder = results.folder(settings.preset)
+    return results.load(folder / settings.figure / f"{settings.name}.json")
 
 
 def _vae(settings: WeightUncertainty, train: Tensor, generator: torch.Generator) -> models.VAE:

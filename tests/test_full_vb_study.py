@@ -33,8 +33,11 @@ OF_THE_POSTERIOR |= {"input_idle"} | {
 
 
 @pytest.mark.parametrize("algorithm", ["map", "full-vb"])
-def test_a_run_is_a_record(algorithm: str, tmp_path) -> None:
+def test_a_run_is_a_record(algorithm: str, tmp_path, monkeypatch) -> None:
     settings = small(algorithm)
+    monkeypatch.setenv("AEVB_RESULTS", str(tmp_path))
+    with pytest.raises(results.RecordError):
+        full_vb_study.stored(settings)
 
     curves = measure(settings)
 
@@ -47,7 +50,8 @@ def test_a_run_is_a_record(algorithm: str, tmp_path) -> None:
     record = results.Record(
         settings.figure, settings.name, dataclasses.asdict(settings), curves, {}
     )
-    assert results.save(record, tmp_path).curves == curves
+    results.save(record, results.folder("smoke"))
+    assert full_vb_study.stored(settings).curves == curves
 
 
 def test_the_seed_decides_the_run() -> None:
