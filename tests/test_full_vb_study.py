@@ -27,7 +27,7 @@ def small(algorithm: str = "full-vb", **changed) -> WeightUncertainty:
 
 OF_BOTH = {"samples", "train_mean", "test_mean", "test_average", "test_predictive", "train_running"}
 OF_THE_POSTERIOR = {"evidence", "divergence", "in_use"} | {"units_in_use", "input_in_use"}
-OF_THE_POSTERIOR |= {"input_idle"} | {
+OF_THE_POSTERIOR |= {"input_idle", "test_mean_predictive"} | {
     f"in_use: {layer}.{kind}" for layer in ("hidden", "logits") for kind in ("weight", "bias")
 }
 
@@ -110,6 +110,8 @@ def test_a_point_estimate_has_no_width() -> None:
     assert point["test_average"] > spread["test_average"] + 0.5
     assert point["test_average"] == pytest.approx(point["test_mean"], abs=0.5)
     assert point["test_predictive"] > point["test_average"]
+    assert spread["test_mean_predictive"] == pytest.approx(point["test_predictive"], abs=0.5)
+    assert spread["test_mean_predictive"] > spread["test_predictive"]
 
 
 def test_the_weights_in_use_are_counted() -> None:
