@@ -157,7 +157,7 @@ def leapfrog(
     """
     if steps < 1:
         raise ValueError(f"leapfrog steps: expected at least 1, found {steps}")
-    epsilon = torch.as_tensor(step_size, dtype=position.dtype, device=position.device)[..., None]
+    epsilon = torch.as_tensor(step_size).to(position)[..., None]
     momentum = momentum + 0.5 * epsilon * gradient
     for _ in range(steps - 1):
         position = position + epsilon * momentum
@@ -199,17 +199,16 @@ def step(
             leapfrog step.
     """
     position = state.position
-    dtype, device = position.dtype, position.device
-    step_size = _fitted(step_size, state.log_density)
-    momentum = torch.randn(position.shape, generator=generator, dtype=dtype, device=device)
+    epsilon = _fitted(step_size, state.log_density)
+    momentum = torch.randn_like(position, generator=generator)
     end, momentum_end, value, gradient = leapfrog(
-        position, momentum, state.gradient, log_density, step_size, leapfrog_steps
+        position, momentum, state.gradient, log_density, epsilon, leapfrog_steps
     )
     kinetic = 0.5 * (momentum_end**2 - momentum**2).sum(-1)
     energy_error = kinetic - (value - state.log_density)
     divergent = ~energy_error.isfinite() | (energy_error > DIVERGENCE_THRESHOLD)
     rate = torch.exp(-energy_error).clamp(max=1.0).where(~divergent, 0.0)
-    accepted = torch.rand(rate.shape, generator=generator, dtype=dtype, device=device) < rate
+    accepted = torch.rand_like(rate, generator=generator) < rate
     chosen = State(
         torch.where(accepted[..., None], end, position),
         torch.where(accepted, value, state.log_density),
