@@ -75,21 +75,19 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    given = {name: getattr(options, name) for name in _SETTINGS}
+    grid = experiments.grid(options.figure, options.preset, options.seed)
+    known = {field.name for experiment in grid for field in fields(experiment)}
+    given = {name: getattr(options, name) for name in (*_CHOICES, *_SETTINGS)}
     given = {name: value for name, value in given.items() if value is not None}
-    chosen = [
-        experiment
-        for experiment in experiments.grid(options.figure, options.preset, options.seed)
-        if options.dataset in (None, experiment.dataset)
-        and options.algorithm in (None, experiment.algorithm)
-        and options.latent_dim in (None, experiment.latent_dim)
-    ]
+    for name in given.keys() - known:
+        raise experiments.ExperimentError(f"{options.figure}: it has no setting {name}")
+    wanted = {name: given.pop(name) for name in _CHOICES if name in given}
+    chosen = [e for e in grid if all(getattr(e, name) == wanted[name] for name in wanted)]
     if not chosen:
-        panels = experiments.grid(options.figure)
-        known = ", ".join(f"{e.dataset} {e.algorithm} N_z={e.latent_dim}" for e in panels)
+        panels = ", ".join(experiment.selection for experiment in grid)
+        found = ", ".join(f"{name} {value}" for name, value in wanted.items())
         raise experiments.ExperimentError(
-            f"{options.figure}: expected one of {known}; found dataset {options.dataset}, "
-            f"algorithm {options.algorithm}, latent_dim {options.latent_dim}"
+            f"{options.figure}: expected one of {panels}; found {found}"
         )
     for experiment in [replace(experiment, **given) for experiment in chosen]:
         before = experiments.stored(experiment)
@@ -97,7 +95,7 @@ def _run(options: argparse.Namespace) -> None:
             print(f"{before.path}: there already; --force trains it again")
             continue
         record = experiments.run(experiment)
-        print(f"{record.path}: test bound {record.curves['test'][-1]:.2f} nats")
+        print(f"{record.path}: test {record.curves['test'][-1]:.2f} nats")
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -106,6 +104,13 @@ def _compare(options: argparse.Namespace) -> None:
     print(reference.rows_as_json(rows) if options.json else reference.table(rows))
 
 
+_CHOICES: dict[str, Any] = {
+    "dataset": {"choices": experiments.LATENT_DIMS, "help": "only this data set"},
+    "algorithm": {"choices": experiments.ALGORITHMS, "help": "only this algorithm"},
+    "latent_dim": {"type": int, "metavar": "N_Z", "help": "only this latent dimension"},
+    "n_train": {"type": int, "metavar": "N", "help": "only this number of training images"},
+}
+"""What chooses among the panels of a figure."""
 _SETTINGS: dict[str, Any] = {
     "samples": lambda text: int(float(text)),
     "step_size": float,
@@ -116,7 +121,12 @@ _SETTINGS: dict[str, Any] = {
     "warm_up": int,
     "initial_std": float,
     "split_seed": int,
+    "evaluated": int,
+    "draws": int,
+    "burn_in": int,
+    "leapfrog_steps": int,
 }
+"""What may be set otherwise than in the figure."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -151,16 +161,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("figure", choices=experiments.FIGURES)
     _add_preset(command)
-    command.add_argument("--dataset", choices=experiments.LATENT_DIMS, help="only this data set")
-    command.add_argument("--algorithm", choices=experiments.ALGORITHMS, help="only this algorithm")
-    command.add_argument("--latent-dim", type=int, metavar="N_Z", help="only this latent dimension")
-    for field in fields(experiments.LowerBound):
-        if field.name in _SETTINGS:
-            command.add_argument(
-                f"--{field.name.replace('_', '-')}",
-                type=_SETTINGS[field.name],
-                help=f"another {field.name.replace('_', ' ')} than the figure's",
-            )
+    for name, settings in _CHOICES.items():
+        command.add_argument(f"--{name.replace('_', '-')}", **settings)
+    for name, kind in _SETTINGS.items():
+        command.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=kind,
+            help=f"another {name.replace('_', ' ')} than the figure's",
+        )
     command.add_argument("--force", action="store_true", help="train what is stored already, too")
     command.set_defaults(command=_run)
 

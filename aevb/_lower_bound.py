@@ -1,24 +1,18 @@
 r"""Figure 2 of the paper: the lower bound against training samples."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MultipleLocator, NullFormatter
 
 from aevb import experiments, reference
-from aevb._page import STYLE, TITLES, Page, runs_of, shortfall
+from aevb._curves import draw, handles, note
+from aevb._page import STYLE, TITLES, Page, runs_of
 from aevb.results import Record
 
-COLORS = {"wake-sleep": (0.0, 0.5, 0.0), "aevb": (1.0, 0.0, 0.0)}
-PAPER_COLORS = {"wake-sleep": (0.1, 0.3, 0.1), "aevb": (0.4, 0.08, 0.08)}
-"""The paper's own curves: the same hue, darker."""
-OURS, PAPER = 2.0, 0.8
-"""Line widths, in points."""
-LABELS = {"wake-sleep": "Wake-Sleep", "aevb": "AEVB"}
+ALGORITHMS = ("wake-sleep", "aevb")
+"""In the order of the legend."""
 AXES: dict[str, tuple[float, float, float, float]] = {
     "mnist": (1e5, 10**8.4, -150, -95),
     "frey-face": (1e5, 1e8, 0, 1600),
@@ -58,7 +52,10 @@ def figure_2(records: Iterable[Record]) -> Page:
         first.set_ylabel(r"$\mathcal{L}$", fontsize=13, rotation=0, labelpad=7)
     grid[1][0].axis("off")
     grid[1][0].legend(
-        handles=_handles(runs), loc="center left", bbox_to_anchor=(-0.3, 0.5), fontsize=7.5
+        handles=handles(runs, ALGORITHMS, ("test", "train")),
+        loc="center left",
+        bbox_to_anchor=(-0.3, 0.5),
+        fontsize=7.5,
     )
     return page
 
@@ -85,17 +82,13 @@ def figure_2_panel(records: Iterable[Record], dataset: str, latent_dim: int) -> 
     _panel(axes, runs, dataset, latent_dim)
     axes.set_xlabel("# Training samples evaluated")
     axes.set_ylabel(r"$\mathcal{L}$  (nats per datapoint)")
-    axes.legend(handles=_handles(runs), loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)
+    axes.legend(
+        handles=handles(runs, ALGORITHMS, ("test", "train")),
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        fontsize=8,
+    )
     return page
-
-
-def _key(dataset: str, latent_dim: int, algorithm: str) -> reference.Key:
-    return reference.Key(dataset, reference.N_TRAIN[dataset], latent_dim, algorithm)
-
-
-def _dashes(split: str, width: float) -> Any:
-    """Solid for training; for the test set six points on and six off, whatever the width."""
-    return (0, (6 / width, 6 / width)) if split == "test" else "-"
 
 
 def _panel(
@@ -104,23 +97,11 @@ def _panel(
     left, right, bottom, top = _limits(runs, dataset)
     printed = (left, right, bottom, top) == AXES[dataset]
     shown = []
-    for algorithm in COLORS:
-        key = _key(dataset, latent_dim, algorithm)
+    for algorithm in ALGORITHMS:
+        key = reference.Key(dataset, reference.N_TRAIN[dataset], latent_dim, algorithm)
         found = runs.get(key, [])
         shown += found
-        for split, name in reference.CURVES["figure-2"].items():
-            theirs = reference.curve("figure-2", **key._asdict(), split=split)
-            if found:
-                _draw_ours(axes, found, name, COLORS[algorithm], _dashes(split, OURS))
-            axes.plot(
-                theirs.samples,
-                theirs.values,
-                color=PAPER_COLORS[algorithm],
-                linewidth=PAPER,
-                linestyle=_dashes(split, PAPER),
-                zorder=3,
-                label=f"paper {algorithm} {split}",
-            )
+        draw(axes, "figure-2", key, found)
     axes.set(xscale="log", xlim=(left, right), ylim=(bottom, top))
     axes.set_title(f"{TITLES[dataset]}, $N_z = {latent_dim}$")
     axes.xaxis.set_major_locator(LogLocator(numticks=20))
@@ -128,18 +109,7 @@ def _panel(
     if printed:
         axes.yaxis.set_major_locator(MultipleLocator(TICKS[dataset]))
     axes.tick_params(which="both", direction="in", top=True, right=True, width=0.7)
-    axes.annotate(
-        shortfall(shown) if shown else "no run of ours",
-        xy=(0, 1) if printed else (1, 0),  # where no curve is
-        xycoords="axes fraction",
-        xytext=(4, -4) if printed else (-4, 4),
-        textcoords="offset points",
-        ha="left" if printed else "right",
-        va="top" if printed else "bottom",
-        fontsize=7.5,
-        color="0.25",
-        zorder=4,
-    )
+    note(axes, shown, top=printed)
 
 
 def _limits(
@@ -154,31 +124,3 @@ def _limits(
             lowest = min(min(curves[name]) for name in reference.CURVES["figure-2"].values())
             bottom = min(bottom, 50 * (lowest // 50))
     return left, right, bottom, top
-
-
-def _draw_ours(axes: Axes, runs: list[Record], name: str, color: Any, dashes: Any) -> None:
-    samples = max((record.curves["samples"] for record in runs), key=lambda known: known[-1])
-    values = reference.ours(runs, name, samples)
-    mean = np.nanmean(values, axis=0)
-    label = f"ours {runs[0].configuration['algorithm']} {name}"
-    axes.plot(samples, mean, color=color, linewidth=OURS, linestyle=dashes, label=label)
-    if len(runs) > 1:
-        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
-        axes.fill_between(samples, low, high, color=color, alpha=0.25, linewidth=0)
-
-
-def _handles(runs: dict[reference.Key, list[Record]]) -> list[Line2D]:
-    """The legend in the paper's order: what of ours is there, then the paper's own."""
-    own = [name for name in COLORS if any(key.algorithm == name for key in runs)]
-    lines = []
-    for names, colors, width, who in (
-        (own, COLORS, OURS, "ours"),
-        (list(COLORS), PAPER_COLORS, PAPER, "paper"),
-    ):
-        for name in names:
-            for split in reference.CURVES["figure-2"]:
-                line = Line2D([], [], color=colors[name], linewidth=width)
-                line.set_linestyle(_dashes(split, width))
-                line.set_label(f"{who}: {LABELS[name]} ({split})")
-                lines.append(line)
-    return lines

@@ -53,5 +53,5 @@ def shortfall(records: Sequence[Record]) -> str:
     reached, settings = last.curves["samples"][-1], last.configuration
     if settings["preset"] != "paper":
         return f"preset {settings['preset']}:\n{reached:,.0f} samples"
-    full = experiments.SAMPLES["paper"][settings["dataset"]]
+    full = experiments.paper_samples(last.figure, settings["dataset"])
     return "" if reached >= full else f"ours: to {reached:.2g} samples".replace("e+0", "e")

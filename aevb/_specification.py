@@ -18,6 +18,7 @@ __all__ = [
     "LowerBound",
     "MarginalLikelihood",
     "one_of",
+    "paper_samples",
     "step_size",
 ]
 
@@ -118,6 +119,12 @@ class Experiment:
         return self.minibatch
 
     @property
+    def selection(self) -> str:
+        """The options of the command line that choose the panel."""
+        given = {name: getattr(self, name) for name in self._named()}
+        return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in given.items())
+
+    @property
     def name(self) -> str:
         """What the run is, readably: the panel, then each setting that is not the panel's."""
         given = {name: getattr(self, name) for name in (*self._named(), "preset")}
@@ -198,6 +205,8 @@ class MarginalLikelihood(Experiment):
     def __post_init__(self) -> None:
         if self.dataset != "mnist":
             raise ExperimentError(f"dataset: expected mnist in Figure 3; found {self.dataset!r}")
+        fits = isinstance(self.n_train, int) and 1 <= self.n_train <= 50_000
+        _check("n_train", self.n_train, fits, "an integer from 1 to 50000")
         super().__post_init__()
 
     def _panel(self) -> dict[str, Any]:
@@ -223,7 +232,7 @@ class MarginalLikelihood(Experiment):
 
 _LEAST = {
     **dict.fromkeys(("latent_dim", "hidden", "minibatch", "noise_samples", "samples"), 1),
-    **dict.fromkeys(("n_train", "evaluated", "draws", "leapfrog_steps"), 1),
+    **dict.fromkeys(("evaluated", "draws", "leapfrog_steps"), 1),
     **dict.fromkeys(("warm_up", "seed", "split_seed", "burn_in"), 0),
 }
 """The least that each integer may be."""
@@ -237,6 +246,13 @@ def step_size(dataset: str, latent_dim: int) -> float:
     nearer 0.01.
     """
     return 0.01 if (dataset, latent_dim) == ("mnist", 20) else 0.02
+
+
+def paper_samples(figure: str, dataset: str) -> int:
+    """The training samples of the paper's budget, to which a figure's curves would run."""
+    if figure == MarginalLikelihood.figure:
+        return LIKELIHOOD_SAMPLES["paper"]
+    return SAMPLES["paper"][dataset]
 
 
 def one_of(name: str, value: str, known: Collection[str]) -> None:

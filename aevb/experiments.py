@@ -6,8 +6,9 @@ seconds; ``quick`` shows the shape of the curves in minutes; ``paper`` is the pa
 
 import contextlib
 import functools
+import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aevb import auto_encoding, data, mlp, models, results, training, wake_sleep
+from aevb import (
+    auto_encoding,
+    data,
+    marginal_likelihood,
+    mlp,
+    models,
+    monte_carlo_em,
+    results,
+    training,
+    wake_sleep,
+)
 from aevb._specification import (
     ESTIMATORS,
     LATENT_DIMS,
     PRESETS,
     SAMPLES,
     SHOWN,
+    Experiment,
     ExperimentError,
     LowerBound,
+    MarginalLikelihood,
     one_of,
+    paper_samples,
     step_size,
 )
 from aevb.adagrad import Adagrad
@@ -34,12 +48,17 @@ __all__ = [
     "LATENT_DIMS",
     "PRESETS",
     "SAMPLES",
+    "ALGORITHMS",
+    "Experiment",
     "ExperimentError",
     "LowerBound",
+    "MarginalLikelihood",
     "figure_2",
+    "figure_3",
     "figure_4",
     "figure_5",
     "grid",
+    "paper_samples",
     "reproduce",
     "run",
     "start",
@@ -49,9 +68,18 @@ __all__ = [
 ]
 
 MODELS = {"mnist": models.bernoulli_vae, "frey-face": models.gaussian_vae}
-ALGORITHMS = {"aevb": auto_encoding, "wake-sleep": wake_sleep}
+ALGORITHMS: dict[str, Any] = {
+    "aevb": auto_encoding,
+    "wake-sleep": wake_sleep,
+    "mcem": monte_carlo_em,
+}
 EVALUATED = 10_000
-"""Training points at most in the evaluated train curve."""
+"""Points at most in the evaluated curves of Figure 2: the test set, as many to train on."""
+LIKELIHOOD_PLACES = [
+    *(10**5 * n for n in (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 60, 80, 100, 125, 150)),
+    *(10**6 * n for n in range(20, 70, 5)),
+]
+"""Where Figure 3 is evaluated: each place costs two thousand posteriors."""
 
 
 def figure_2(preset: str = "paper", seed: int = 0) -> list[LowerBound]:
@@ -61,6 +89,15 @@ def figure_2(preset: str = "paper", seed: int = 0) -> list[LowerBound]:
         for algorithm in LowerBound.algorithms
         for dataset, dims in LATENT_DIMS.items()
         for n in dims
+    ]
+
+
+def figure_3(preset: str = "paper", seed: int = 0) -> list[MarginalLikelihood]:
+    """The runs of Figure 3: two panels, three algorithms each."""
+    return [
+        MarginalLikelihood(algorithm=algorithm, n_train=n, seed=seed, preset=preset)
+        for n in (1_000, 50_000)
+        for algorithm in MarginalLikelihood.algorithms
     ]
 
 
@@ -77,14 +114,15 @@ def figure_5(preset: str = "paper", seed: int = 0) -> list[LowerBound]:
     return [LowerBound(latent_dim=n, seed=seed, preset=preset) for n in SHOWN["mnist"]]
 
 
-FIGURES: dict[str, Callable[..., list[LowerBound]]] = {
+FIGURES: dict[str, Callable[..., Sequence[Experiment]]] = {
     "figure-2": figure_2,
+    "figure-3": figure_3,
     "figure-4": figure_4,
     "figure-5": figure_5,
 }
 
 
-def grid(figure: str, preset: str = "paper", seed: int = 0) -> list[LowerBound]:
+def grid(figure: str, preset: str = "paper", seed: int = 0) -> Sequence[Experiment]:
     """The experiments of a figure.
 
     Raises:
@@ -95,7 +133,7 @@ def grid(figure: str, preset: str = "paper", seed: int = 0) -> list[LowerBound]:
 
 
 def run(
-    experiment: LowerBound, path: Path | None = None, *, progress: bool | None = None
+    experiment: Experiment, path: Path | None = None, *, progress: bool | None = None
 ) -> results.Record:
     """Train, and store the record.
 
@@ -107,8 +145,8 @@ def run(
         progress: Whether to show a bar; by default where standard error is a terminal.
 
     Returns:
-        The stored record, in the folder ``figure-2``: Figures 4 and 5 look into models of the
-        same experiment, and a model that two figures need is trained once.
+        The stored record, in the folder of the experiment's figure: Figures 4 and 5 look into
+        models of Figure 2, and a model that two figures need is trained once.
 
     Raises:
         aevb.data.DataError: If the data set cannot be had or is damaged.
@@ -117,11 +155,9 @@ def run(
         aevb.results.RecordError: If the record cannot be written.
     """
     path = path or results.folder(experiment.preset)
-    if experiment.dataset == "mnist":
-        dataset = data.mnist()
-    else:
-        dataset = data.frey_face(split_seed=experiment.split_seed)
-    checkpoint = path / "figure-2" / f"{experiment.name}.checkpoint.safetensors"
+    dataset = _dataset(experiment)
+    checkpoint = path / experiment.figure / f"{experiment.name}.checkpoint.safetensors"
+    em = experiment.algorithm == "mcem"
     with _one_thread():
         made = results.provenance(torch.device("cpu"), dataset.sha256)
         state, draw = start(experiment, dataset)
@@ -129,15 +165,17 @@ def run(
             _step(experiment),
             state,
             draw,
-            functools.partial(_evaluate, dataset, experiment.seed),
-            training.schedule(experiment.samples, experiment.minibatch),
+            functools.partial(_evaluate, experiment, dataset),
+            _schedule(experiment),
             name=experiment.name,
+            per_step=experiment.per_step if em else None,
+            objective="log_joint" if em else "bound",
             checkpoint=checkpoint,
             identity=json.dumps(asdict(experiment)),
             progress=progress,
         )
         record = results.Record(
-            "figure-2",
+            experiment.figure,
             experiment.name,
             asdict(experiment) | {"n_train": len(dataset.train)},
             {"samples": history.samples, **history.curves},
@@ -150,7 +188,16 @@ def run(
     return record
 
 
-def start(experiment: LowerBound, dataset: data.Dataset) -> tuple[Any, Iterator[Tensor]]:
+def _dataset(experiment: Experiment) -> data.Dataset:
+    if isinstance(experiment, MarginalLikelihood):
+        whole = data.mnist()
+        return whole._replace(train=whole.train[: experiment.n_train])
+    if isinstance(experiment, LowerBound) and experiment.dataset == "frey-face":
+        return data.frey_face(split_seed=experiment.split_seed)
+    return data.mnist()
+
+
+def start(experiment: Experiment, dataset: data.Dataset) -> tuple[Any, Iterator[Tensor]]:
     """The algorithm's state before the first step, and the source of its minibatches.
 
     One generator, seeded by the experiment, draws the initial parameters, the minibatches and
@@ -160,37 +207,44 @@ def start(experiment: LowerBound, dataset: data.Dataset) -> tuple[Any, Iterator[
     n_train, data_dim = dataset.train.shape
     model = MODELS[experiment.dataset](data_dim, experiment.hidden, experiment.latent_dim).float()
     mlp.initialize(model, generator, experiment.initial_std)  # drawn as float32, always
+    em = experiment.algorithm == "mcem"
     optimizer = Adagrad(
-        model.parameters(),
+        (model.generative_model if em else model).parameters(),
         experiment.step_size,
         prior_weight=experiment.minibatch / n_train if experiment.prior else 0.0,
         warm_up=experiment.warm_up,
     )
+    if em:
+        state = monte_carlo_em.init(model, optimizer, generator, dataset.train)
+        return state, itertools.repeat(dataset.train)
     draw = data.minibatches(dataset.train, experiment.minibatch, generator)
-    algorithm = ALGORITHMS[experiment.algorithm]
-    return algorithm.init(model, optimizer, generator), draw
+    return ALGORITHMS[experiment.algorithm].init(model, optimizer, generator), draw
 
 
-def _step(experiment: LowerBound) -> Callable[[Any, Tensor], tuple[Any, Any]]:
+def _step(experiment: Experiment) -> Callable[[Any, Tensor], tuple[Any, Any]]:
     """The algorithm's step with the experiment's settings."""
-    if experiment.algorithm == "wake-sleep":
-        return wake_sleep.step
-    return functools.partial(
-        auto_encoding.step,
-        estimator=ESTIMATORS[experiment.estimator],
-        samples=experiment.noise_samples,
-    )
+    step = ALGORITHMS[experiment.algorithm].step
+    if isinstance(experiment, LowerBound) and experiment.algorithm == "aevb":
+        estimator = ESTIMATORS[experiment.estimator]
+        return functools.partial(step, estimator=estimator, samples=experiment.noise_samples)
+    return step
+
+
+def _schedule(experiment: Experiment) -> list[int]:
+    if isinstance(experiment, MarginalLikelihood):
+        return training.at(LIKELIHOOD_PLACES, experiment.samples, experiment.per_step)
+    return training.schedule(experiment.samples, experiment.per_step)
 
 
 def _evaluate(
-    dataset: data.Dataset, seed: int, model: models.VAE, samples: int
+    experiment: Experiment, dataset: data.Dataset, model: models.VAE, samples: int
 ) -> dict[str, float]:
-    """Both bounds, with noise of their own: the schedule must not change the training."""
-    noise = torch.Generator().manual_seed(((seed << 40) + samples) % 2**63)
-    return {
-        "test": training.lower_bound(model, dataset.test, noise),
-        "train": training.lower_bound(model, dataset.train[:EVALUATED], noise),
-    }
+    """The curves' values, with noise of their own: the schedule must not change the training."""
+    noise = torch.Generator().manual_seed(((experiment.seed << 40) + samples) % 2**63)
+    splits = {"test": dataset.test, "train": dataset.train}
+    if isinstance(experiment, MarginalLikelihood):
+        return _likelihoods(experiment, splits, model, noise)
+    return {split: training.lower_bound(model, x[:EVALUATED], noise) for split, x in splits.items()}
 
 
 @contextlib.contextmanager
@@ -204,14 +258,14 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def stored(experiment: LowerBound, path: Path | None = None) -> results.Record | None:
+def stored(experiment: Experiment, path: Path | None = None) -> results.Record | None:
     """The record of an experiment, whatever the number of samples it has come to, or ``None``.
 
     Raises:
         aevb.results.RecordError: If it is there but damaged.
     """
     path = path or results.folder(experiment.preset)
-    file = path / "figure-2" / f"{experiment.name}.json"
+    file = path / experiment.figure / f"{experiment.name}.json"
     return results.load(file) if file.exists() else None
 
 
@@ -242,8 +296,7 @@ def reproduce(
         if record is None and preset == "paper":
             raise ExperimentError(
                 f"{experiment.name}: no such record. Make it with: python -m aevb run {figure}"
-                f" --dataset {experiment.dataset} --latent-dim {experiment.latent_dim}"
-                f" --seed {experiment.seed}"
+                f" {experiment.selection} --seed {experiment.seed}"
             )
         found.append(record or run(experiment, path, progress=progress))
     return found

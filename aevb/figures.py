@@ -1,4 +1,4 @@
-r"""The paper's figures, drawn from records alone (paper, Figures 1, 2, 4 and 5).
+r"""The paper's figures, drawn from records alone (paper, Figures 1 to 5).
 
 A function a figure, one style for all. Nothing is trained here. A figure of runs that are shorter
 than the paper's says so on its face.
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from aevb import experiments
 from aevb._lower_bound import figure_2, figure_2_panel
+from aevb._marginal_likelihood import figure_3
 from aevb._page import STYLE, TITLES, Page, runs_of, shortfall
 from aevb.models import LatentVariableModel
 from aevb.results import Record
@@ -26,6 +27,7 @@ __all__ = [
     "figure_1",
     "figure_2",
     "figure_2_panel",
+    "figure_3",
     "figure_4",
     "figure_5",
     "latent_grid",

@@ -6,7 +6,7 @@ evaluated* (the paper's horizontal axis), and keeps the history of what it saw.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from aevb import checkpoint as checkpoints
 from aevb import estimators
 from aevb.models import LatentVariableModel
 
-__all__ = ["DivergenceError", "History", "lower_bound", "schedule", "train"]
+__all__ = ["DivergenceError", "History", "at", "lower_bound", "schedule", "train"]
 
 RUNNING_WINDOW = 200_000
 """Samples in the running mean of the train curve at most: the paper logged about this often."""
@@ -29,7 +29,7 @@ GUARD_INTERVAL = 1_000
 
 
 class DivergenceError(RuntimeError):
-    """The bound is no longer a finite number."""
+    """The bound, or what else is maximized, is no longer a finite number."""
 
 
 @dataclass
@@ -62,12 +62,28 @@ def schedule(total: int, per_step: int, *, start: int = 10_000, per_decade: int 
     Raises:
         ValueError: If ``total`` is smaller than ``per_step``.
     """
+    first = math.ceil(per_decade * math.log10(start) - 1e-9)
+    last = math.floor(per_decade * math.log10(max(total, 1)))
+    return at([10 ** (k / per_decade) for k in range(first, last + 1)], total, per_step)
+
+
+def at(places: Sequence[float], total: int, per_step: int) -> list[int]:
+    """When to evaluate: after the first step, at the places on the way, and at the end.
+
+    Args:
+        places: Training samples evaluated; those beyond ``total`` are left out.
+        total: The samples of the whole run.
+        per_step: The samples of one step; every entry is a multiple of it.
+
+    Returns:
+        Increasing multiples of ``per_step``.
+
+    Raises:
+        ValueError: If ``total`` is smaller than ``per_step``.
+    """
     if total < per_step:
         raise ValueError(f"samples: expected at least one step of {per_step}, found {total}")
-    first = math.ceil(per_decade * math.log10(start) - 1e-9)
-    last = math.floor(per_decade * math.log10(total))
-    points = [10 ** (k / per_decade) for k in range(first, last + 1)] + [total]
-    steps = {round(point / per_step) for point in points} | {1, total // per_step}
+    steps = {round(place / per_step) for place in places} | {1, total // per_step}
     return sorted(n * per_step for n in steps if 1 <= n <= total // per_step)
 
 
@@ -102,6 +118,7 @@ def train(
     *,
     name: str = "training",
     per_step: int | None = None,
+    objective: str = "bound",
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 60.0,
     identity: str = "",
@@ -110,8 +127,7 @@ def train(
     r"""Repeat ``step`` over minibatches, evaluating on the schedule.
 
     Args:
-        step: Maps (state, minibatch) to (state, info), where ``info.bound`` holds the
-            minibatch's bounds, nats, shape ``(M,)``. Settings are bound with
+        step: Maps (state, minibatch) to (state, info). Settings are bound with
             :func:`functools.partial`.
         state: What the algorithm's ``init`` returned. Every source of randomness that
             ``minibatches`` uses must be in it, or a resumed run would differ.
@@ -121,6 +137,8 @@ def train(
         schedule: The samples at which to evaluate, increasing (see :func:`schedule`).
         name: What the run is called in messages.
         per_step: The samples that one step counts; by default the minibatch's size.
+        objective: The field of ``info`` that says how well the step's datapoints are
+            explained, nats, shape ``(M,)``: ``train_running`` is its mean.
         checkpoint: Where to keep the way back after an interruption. If the file is there,
             the run goes on from it, and ends bit-equal to one that was never stopped. It is
             removed by whoever stores the result.
@@ -130,7 +148,7 @@ def train(
 
     Returns:
         The last state and the history. Its curve ``train_running`` is the mean of the
-        minibatches' bounds since the last evaluation (over the last 200,000 samples at most):
+        minibatches' objective since the last evaluation (over the last 200,000 samples at most):
         how the paper's train curves were made.
 
     Raises:
@@ -146,6 +164,7 @@ def train(
         running.fill_(saved["running"])
     started = saved_at = time.monotonic()
     earlier = history.wall_seconds
+    interval = GUARD_INTERVAL if per_step is None else 1  # such a step is many passes, and slow
 
     def so_far() -> dict[str, Any]:
         history.wall_seconds = earlier + time.monotonic() - started
@@ -178,12 +197,13 @@ def train(
                 counts = per_step or len(minibatch)
                 samples += counts
                 steps += 1
+                explained = getattr(info, objective)
                 if samples > window:
-                    running += info.bound.sum(dtype=torch.float64)
-                    counted += len(info.bound)
+                    running += explained.sum(dtype=torch.float64)
+                    counted += len(explained)
                 bar.update(counts)
-                if steps % GUARD_INTERVAL == 0:
-                    _guard(name, samples, steps, float(info.bound.mean()), history)
+                if steps % interval == 0:
+                    _guard(name, samples, steps, float(explained.mean()), history)
                     if checkpoint and time.monotonic() - saved_at > checkpoint_seconds:
                         checkpoints.store(checkpoint, state, so_far(), identity)
                         saved_at = time.monotonic()
