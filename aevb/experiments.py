@@ -247,6 +247,28 @@ def _evaluate(
     return {split: training.lower_bound(model, x[:EVALUATED], noise) for split, x in splits.items()}
 
 
+def _likelihoods(
+    experiment: MarginalLikelihood,
+    splits: dict[str, Tensor],
+    model: models.VAE,
+    noise: torch.Generator,
+) -> dict[str, float]:
+    """Appendix D's estimates, averaged. Without a trained encoder the chains start at the prior."""
+    estimate = functools.partial(
+        marginal_likelihood.reciprocal_importance_sampling,
+        model,
+        draws=experiment.draws,
+        burn_in=experiment.burn_in,
+        leapfrog_steps=experiment.leapfrog_steps,
+        start="prior" if experiment.algorithm == "mcem" else "recognition",
+        generator=noise,
+    )
+    return {
+        split: estimate(x[: experiment.evaluated]).log_likelihood.mean().item()
+        for split, x in splits.items()
+    }
+
+
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
     """Train on one thread: at this size two are slower, and one is reproducible."""

@@ -272,6 +272,8 @@ def sample(
     *,
     warm_up: int = 0,
     target: float = 0.9,
+    rate: float = 1.02,
+    jitter: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Samples:
     r"""Repeat :func:`step`, and keep the draws.
@@ -286,13 +288,18 @@ def sample(
         warm_up: Steps before that, not kept, each followed by :func:`adapt` (proportional). The
             draws are made with the geometric mean of the step sizes of its second half.
         target: The acceptance rate to aim for in the warm-up.
+        rate: How fast the warm-up adapts; the factor for one chain of :func:`adapt`.
+        jitter: By how large a share each move shortens its step size at most, uniformly at
+            random. Without it a trajectory may be a whole period of the motion, time and again,
+            and end where it began (Neal 2011, section 3.2).
         generator: The source of randomness.
 
     Returns:
         The draws, how each step went, and where the chains and the step size have arrived.
 
     Raises:
-        ValueError: If ``draws`` is smaller than one or ``warm_up`` is negative.
+        ValueError: If ``draws`` is smaller than one, ``warm_up`` is negative, or ``jitter`` is
+            not in [0, 1).
 
     Warns:
         DivergenceWarning: Once, if kept draws have diverged, with how many.
@@ -301,17 +308,27 @@ def sample(
         raise ValueError(f"draws: expected at least 1, found {draws}")
     if warm_up < 0:
         raise ValueError(f"warm_up: expected at least 0, found {warm_up}")
+    if not 0 <= jitter < 1:
+        raise ValueError(f"jitter: expected a share from 0 to below 1, found {jitter}")
     step_size = _fitted(step_size, state.log_density)
+
+    def move(state: State, epsilon: Tensor) -> tuple[State, Info]:
+        if jitter:
+            epsilon = epsilon * (1 - jitter * torch.rand_like(epsilon, generator=generator))
+        return step(state, log_density, epsilon, leapfrog_steps, generator=generator)
+
     tried = []
     for _ in range(warm_up):
-        state, info = step(state, log_density, step_size, leapfrog_steps, generator=generator)
-        step_size = adapt(step_size, info.acceptance_rate, target=target, proportional=True)
+        state, info = move(state, step_size)
+        step_size = adapt(
+            step_size, info.acceptance_rate, target=target, rate=rate, proportional=True
+        )
         tried.append(step_size)
     if tried:
         step_size = torch.stack(tried[warm_up // 2 :]).log().mean(0).exp()
     positions, infos = [], []
     for _ in range(draws):
-        state, info = step(state, log_density, step_size, leapfrog_steps, generator=generator)
+        state, info = move(state, step_size)
         positions.append(state.position)
         infos.append(info)
     stacked = Info(*(torch.stack(field) for field in zip(*infos, strict=True)))
