@@ -132,7 +132,7 @@ def annealed_importance_sampling(
         ValueError: If an argument is out of its range.
         aevb.hmc.DivergenceError: If the log joint density is not finite where a chain starts.
     """
-    schedule = _checked(model, x, chains, temperatures, start)
+    schedule = _checked(x, chains, temperatures, start, step_size)
     parts = []
     for part in _batches(x, chains):
         p0 = _start(model, part, start)
@@ -183,7 +183,7 @@ def bidirectional(
         ValueError: If an argument is out of its range.
         aevb.hmc.DivergenceError: If the log joint density is not finite where a chain starts.
     """
-    schedule = _checked(model, x, chains, temperatures, start)
+    schedule = _checked(x, chains, temperatures, start, step_size)
     shape = (chains, len(x), model.latent_dim)
     if z.shape not in (shape, shape[1:]):
         raise ValueError(f"z: expected the shape {shape[1:]} or {shape}, found {tuple(z.shape)}")
@@ -317,7 +317,7 @@ def _batches(x: Tensor, chains: int) -> Iterator[Tensor]:
 
 
 def _checked(
-    model: LatentVariableModel, x: Tensor, chains: int, temperatures: int | Tensor, start: str
+    x: Tensor, chains: int, temperatures: int | Tensor, start: str, step_size: float
 ) -> Tensor:
     """The schedule, once the arguments are known to be in their ranges."""
     if x.ndim != 2:
@@ -326,6 +326,8 @@ def _checked(
         raise ValueError(f"chains: expected at least 1, found {chains}")
     if start not in ("prior", "recognition"):
         raise ValueError(f"start: expected prior or recognition, found {start!r}")
+    if not step_size > 0:
+        raise ValueError(f"step_size: expected a positive number, found {step_size}")
     if not isinstance(temperatures, Tensor):
         return sigmoidal_schedule(temperatures)
     rising = temperatures.ndim == 1 and len(temperatures) > 1 and (temperatures.diff() > 0).all()

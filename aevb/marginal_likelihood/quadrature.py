@@ -26,10 +26,10 @@ __all__ = ["Quadrature", "QuadratureWarning", "quadrature"]
 SPACINGS = {1: 1 / 64, 2: 1 / 16, 3: 1 / 4}
 """Of the lattice that all datapoints share, for each number of latent dimensions."""
 DEPTH = 6.0
-"""Points are not refined if they lie this many nats, and the logarithm of the tolerance, below the
-highest: what they stand for is counted as it is."""
+"""A cell is not refined if all of it lies this many nats, and the logarithm of the tolerance,
+below the highest point: what its center stands for is counted as it is."""
 SLACK = 2.0
-"""Times what the curvature may hide between points: other modes may be narrower."""
+"""Times the curvature at the highest point: other modes may be narrower."""
 MOST_LEVELS = 20
 MOST_REFINED = 2**16
 """Points of one datapoint that are refined at one level."""
@@ -46,7 +46,7 @@ class Quadrature(NamedTuple):
     r"""The value of :math:`\log p_\theta(x)`, nats."""
     error: Tensor
     """Nats: how far the lattices of twice the spacing lie from it, at most (the lattice itself is
-    far nearer), and what share of it lies at the rim or was left to coarser points."""
+    far nearer), what share of it lies at the rim, and what share of a Gaussian is not refined."""
     nodes: Tensor
     """Evaluations of the log joint density, beyond those of the shared lattice."""
 
@@ -136,10 +136,13 @@ def _integrate(
     at_rim = (parents.abs() > parents.abs().max() - h).any(1)
     weight = (values.view(len(x), rows, -1) - result[:, None, None]).exp() * h**dims
     rim = weight[:, at_rim].sum((1, 2)).clamp(max=1.0)
+    depth = DEPTH - math.log(min(tolerance, 1.0))
+    tail = torch.special.gammaincc(x.new_tensor(dims / 2), x.new_tensor(depth))
     nodes = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     for _ in range(MOST_LEVELS):
         open_ = error > tolerance
-        floor = top - DEPTH + math.log(tolerance) - SLACK * _hidden(model, x, level, top)
+        # A Gaussian that falls by d at a cell's nearest corner falls by this at its center.
+        floor = top - (math.sqrt(depth) + (SLACK * _hidden(model, x, level, top)).sqrt()) ** 2
         high = (level.values > floor[level.owner, None]) & open_[level.owner, None]
         number = torch.zeros_like(nodes).index_add(0, level.owner, high.sum(1))
         open_ &= (number > 0) & (number <= MOST_REFINED)
@@ -152,10 +155,10 @@ def _integrate(
         level = _refined(model, x, level, high)
         finer, error_finer, top_finer = _sum(level, pruned)
         result = torch.where(open_, finer, result)
-        error = torch.where(open_, error_finer, error)
+        error = torch.where(open_, error_finer + tail, error)
         top = torch.where(open_, top_finer, top)
         nodes = nodes + number * level.values.shape[1]
-    return Quadrature(result, error + rim + (pruned - result).exp(), nodes)
+    return Quadrature(result, error + rim, nodes)
 
 
 def _children(parents: Tensor, h: float) -> Tensor:
@@ -222,9 +225,9 @@ def _sum(level: _Level, pruned: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _hidden(model: LatentVariableModel, x: Tensor, level: _Level, top: Tensor) -> Tensor:
-    r"""How far below a maximum its nearest point may lie: :math:`h^2 \sum_{ij} |H_{ij}| / 8`.
+    r"""How far a Gaussian falls from its maximum to the corner of a cell around it, ``(M,)``.
 
-    :math:`H` is the Hessian at the highest point of each datapoint, ``(M,)``.
+    At most :math:`h^2 \sum_{ij} |H_{ij}| / 8`, :math:`H` being the Hessian at the highest point.
     """
     row, child = (level.values == top[level.owner, None]).nonzero(as_tuple=True)
     best = x.new_zeros(len(x), level.parents.shape[1])
