@@ -26,8 +26,8 @@ __all__ = ["Quadrature", "QuadratureWarning", "quadrature"]
 SPACINGS = {1: 1 / 64, 2: 1 / 16, 3: 1 / 4}
 """Of the lattice that all datapoints share, for each number of latent dimensions."""
 DEPTH = 6.0
-"""A cell is not refined if all of it lies this many nats, and the logarithm of the tolerance,
-below the highest point: what its center stands for is counted as it is."""
+"""A cell is left out if all of it lies this many nats, and minus the logarithm of the tolerance,
+below the highest point."""
 SLACK = 2.0
 """Times the curvature at the highest point: other modes may be narrower."""
 MOST_LEVELS = 20
@@ -46,7 +46,7 @@ class Quadrature(NamedTuple):
     r"""The value of :math:`\log p_\theta(x)`, nats."""
     error: Tensor
     """Nats: how far the lattices of twice the spacing lie from it, at most (the lattice itself is
-    far nearer), what share of it lies at the rim, and what share of a Gaussian is not refined."""
+    far nearer), what share of it lies at the rim, and what share of a Gaussian is left out."""
     nodes: Tensor
     """Evaluations of the log joint density, beyond those of the shared lattice."""
 
@@ -131,8 +131,7 @@ def _integrate(
     owner = torch.arange(len(x), device=x.device).repeat_interleave(rows)
     values = _shared(model, x, _children(parents, h))
     level = _Level(owner, parents.repeat(len(x), 1), values, h)
-    pruned = x.new_full((len(x),), -math.inf)  # log of what is left behind, (M,)
-    result, error, top = _sum(level, pruned)
+    result, error, top = _sum(level, len(x))
     at_rim = (parents.abs() > parents.abs().max() - h).any(1)
     weight = (values.view(len(x), rows, -1) - result[:, None, None]).exp() * h**dims
     rim = weight[:, at_rim].sum((1, 2)).clamp(max=1.0)
@@ -149,11 +148,8 @@ def _integrate(
         if not open_.any():
             break
         high &= open_[level.owner, None]
-        left = torch.where(high, -math.inf, level.values)
-        behind = _log_sum(level.owner, left, len(x)).logsumexp(1) + dims * math.log(level.h)
-        pruned = torch.where(open_, torch.logaddexp(pruned, behind), pruned)
         level = _refined(model, x, level, high)
-        finer, error_finer, top_finer = _sum(level, pruned)
+        finer, error_finer, top_finer = _sum(level, len(x))
         result = torch.where(open_, finer, result)
         error = torch.where(open_, error_finer + tail, error)
         top = torch.where(open_, top_finer, top)
@@ -211,17 +207,13 @@ def _refined(model: LatentVariableModel, x: Tensor, level: _Level, high: Tensor)
     return _Level(owner, parents, values.view(nodes.shape[:2]), h)
 
 
-def _sum(level: _Level, pruned: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _sum(level: _Level, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """The integrals, how far off the lattices of twice the spacing are, and the highest values."""
     rules, dims = level.values.shape[1], level.parents.shape[1]
-    parts = _log_sum(level.owner, level.values, len(pruned)) + dims * math.log(level.h)
-    result = torch.logaddexp(pruned, parts.logsumexp(1))
-    coarse = torch.logaddexp(pruned[:, None], parts + math.log(rules))
-    return (
-        result,
-        (coarse - result[:, None]).abs().amax(1),
-        _maximum(level.owner, level.values, len(pruned)).amax(1),
-    )
+    parts = _log_sum(level.owner, level.values, count) + dims * math.log(level.h)
+    result = parts.logsumexp(1)
+    off = (parts + math.log(rules) - result[:, None]).abs().amax(1)
+    return result, off, _maximum(level.owner, level.values, count).amax(1)
 
 
 def _hidden(model: LatentVariableModel, x: Tensor, level: _Level, top: Tensor) -> Tensor:
