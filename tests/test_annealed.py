@@ -67,6 +67,20 @@ def test_one_temperature_is_importance_sampling(start: str, proposal: str) -> No
     assert found.acceptance_rate.isnan().all()
 
 
+@pytest.mark.parametrize("decoded", [1, 7 * 6 * 2, 2**21])  # datapoints in parts, or all at once
+def test_one_temperature_back_is_appendix_d(decoded: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(annealed, "DECODED", decoded)
+    model, x, _ = bench(2, 5)
+    z = torch.randn(7, 5, 2, generator=seeded(3))
+    upper = bidirectional(model, x, z, chains=7, temperatures=1, start="recognition").upper
+    log_weight = model.recognition_model(x).log_prob(z) - model.log_joint(x, z)
+    expected = -(log_weight.logsumexp(0) - math.log(7))
+    torch.testing.assert_close(upper.log_likelihood, expected.detach())
+    weight = log_weight.exp()
+    relative = weight.std(0) / weight.mean(0) / math.sqrt(7)
+    torch.testing.assert_close(upper.standard_error, relative.detach())
+
+
 def test_a_start_at_the_posterior_has_nothing_to_correct() -> None:
     model, x, z = bench(1, 5)
     posterior = model.posterior(x)
