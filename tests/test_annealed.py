@@ -72,8 +72,8 @@ def test_one_temperature_back_is_appendix_d(decoded: int, monkeypatch: pytest.Mo
     monkeypatch.setattr(annealed, "DECODED", decoded)
     model, x, _ = bench(2, 5)
     z = torch.randn(7, 5, 2, generator=seeded(3))
-    upper = bidirectional(model, x, z, chains=7, temperatures=1, start="recognition").upper
-    log_weight = model.recognition_model(x).log_prob(z) - model.log_joint(x, z)
+    upper = bidirectional(model, x, z, chains=7, temperatures=1).upper
+    log_weight = model.prior.log_prob(z) - model.log_joint(x, z)
     expected = -(log_weight.logsumexp(0) - math.log(7))
     torch.testing.assert_close(upper.log_likelihood, expected.detach())
     weight = log_weight.exp()

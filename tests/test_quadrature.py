@@ -280,3 +280,21 @@ def test_a_decoder_that_returns_no_number_is_named(value: float) -> None:
     x[2:5, 2] = value
     with pytest.raises(ValueError, match="found another value for 3 of 9 datapoints"):
         quadrature(model, x)
+
+
+class BrokenDecoder(nn.Module):
+    """Returns no numbers where the first latent variable is above one."""
+
+    def __init__(self, decoder: nn.Module):
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, z: Tensor) -> Independent:
+        return self.decoder(torch.where(z[..., :1] > 1, math.nan, z))
+
+
+def test_a_decoder_that_returns_no_number_somewhere_is_named() -> None:
+    whole = models.bernoulli_vae(4, 3, 2, seeded())
+    model = models.VAE(BrokenDecoder(whole.generative_model), whole.recognition_model, 2)
+    with pytest.raises(ValueError, match="found another value for 9 of 9 datapoints"):
+        quadrature(model, torch.rand(9, 4, generator=seeded(1)))
