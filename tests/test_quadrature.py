@@ -207,6 +207,32 @@ def test_what_is_too_much_to_refine_is_reported(monkeypatch: pytest.MonkeyPatch)
     assert (found.nodes == 0).all()
 
 
+def test_some_are_refined_and_others_are_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counted(models.VAE):
+        rows = 0
+
+        def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
+            if not z.requires_grad:  # not for the curvature
+                Counted.rows += len(z)
+            return super().log_joint(x, z)
+
+    vae = models.bernoulli_vae(300, 8, 2, seeded(), std=2.0)
+    model = Counted(vae.generative_model, vae.recognition_model, 2)
+    x = torch.rand(12, 300, generator=seeded(1)).round()
+    free = quadrature(model, x)
+    assert (free.error < 1e-3).all()
+    assert Counted.rows == free.nodes.sum() > 0
+    Counted.rows = 0
+    monkeypatch.setattr(module, "MOST_REFINED", int(free.nodes.median()) // 8)
+    with pytest.warns(QuadratureWarning):
+        found = quadrature(model, x)
+    same = found.error < 1e-3
+    assert 0 < same.sum() < 12
+    torch.testing.assert_close(found.log_likelihood[same], free.log_likelihood[same])
+    assert Counted.rows == found.nodes.sum()
+    assert found.nodes.sum() < free.nodes.sum()
+
+
 def test_mass_beyond_the_reach_is_reported() -> None:
     model = linear_gaussian(6, 2)
     x, _ = simulate(model, 4, seeded())
@@ -298,3 +324,20 @@ def test_a_decoder_that_returns_no_number_somewhere_is_named() -> None:
     model = models.VAE(BrokenDecoder(whole.generative_model), whole.recognition_model, 2)
     with pytest.raises(ValueError, match="found another value for 9 of 9 datapoints"):
         quadrature(model, torch.rand(9, 4, generator=seeded(1)))
+
+
+def test_a_hole_between_the_points_of_the_shared_lattice_is_named() -> None:
+    class Holed(models.LinearGaussian):
+        hole = torch.zeros(2)
+
+        def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
+            near = (z - self.hole).norm(dim=-1) < 0.01
+            return torch.where(near, math.nan, super().log_joint(x, z))
+
+    plain = narrow(2, 0.05)
+    decoder = plain.generative_model
+    model = Holed(decoder.weight, decoder.bias, decoder.noise_scale)
+    x, _ = simulate(plain, 4, seeded())
+    model.hole = plain.posterior(x).mean[1].detach()
+    with pytest.raises(ValueError, match="found another value for 1 of 4 datapoints"):
+        quadrature(model, x)

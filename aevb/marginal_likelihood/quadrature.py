@@ -153,7 +153,7 @@ def _integrate(
         result = torch.where(open_, finer, result)
         error = torch.where(open_, error_finer + tail, error)
         top = torch.where(open_, top_finer, top)
-        nodes = nodes + number * level.values.shape[1]
+        nodes = nodes + torch.where(open_, number * level.values.shape[1], 0)
     return Quadrature(result, error + rim, nodes)
 
 
