@@ -223,7 +223,7 @@ def test_some_are_refined_and_others_are_too_much(monkeypatch: pytest.MonkeyPatc
     assert (free.error < 1e-3).all()
     assert Counted.rows == free.nodes.sum() > 0
     Counted.rows = 0
-    monkeypatch.setattr(module, "MOST_REFINED", int(free.nodes.median()) // 8)
+    monkeypatch.setattr(module, "MOST_REFINED", int(free.nodes.median()) // 4)
     with pytest.warns(QuadratureWarning):
         found = quadrature(model, x)
     same = found.error < 1e-3

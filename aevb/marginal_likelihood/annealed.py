@@ -38,7 +38,7 @@ TARGET = 0.8
 """The acceptance rate that the pilot run aims for."""
 PILOTS = 4
 """Chains for each datapoint in the pilot run."""
-PILOT_MOVES = 50
+PILOT_MOVES = 30
 """The least number of moves of the pilot run, over all temperatures."""
 RATE = 1.05
 """The pilot run changes a step size by a fifth at most at each move."""
