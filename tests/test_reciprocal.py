@@ -1,0 +1,199 @@
+"""Appendix D: the marginal likelihood from draws of the posterior."""
+
+import numpy as np
+import pytest
+import torch
+from known_answers import assert_mean, linear_gaussian
+from scipy.stats import gaussian_kde
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal
+
+from aevb import hmc, models
+from aevb.marginal_likelihood import reciprocal
+from aevb.marginal_likelihood.reciprocal import (
+    DENSITIES,
+    MULTIPLES,
+    reciprocal_importance_sampling,
+)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(2_000 + seed)
+
+
+def drawn(model: models.LinearGaussian, count: int, generator: torch.Generator) -> Tensor:
+    """Datapoints of a linear-Gaussian model."""
+    z = torch.randn(count, model.latent_dim, generator=generator)
+    x = model.generative_model(z).base_dist
+    return (x.mean + x.stddev * torch.randn(x.mean.shape, generator=generator)).detach()
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+@pytest.mark.parametrize("latent_dim", [1, 2, 3])
+def test_the_reciprocal_is_unbiased(latent_dim: int, density: str) -> None:
+    # E[1 / estimate] = 1 / p(x): the ratio p(x) / estimate has the mean one for every datapoint.
+    model = linear_gaussian(6, latent_dim)
+    x = drawn(model, 400, seeded(latent_dim))
+    found = reciprocal_importance_sampling(
+        model, x, draws=100, density=density, generator=seeded(10 + latent_dim)
+    )
+    assert_mean((model.log_evidence(x) - found.log_likelihood).exp(), 1.0)
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+def test_more_draws_come_nearer(density: str) -> None:
+    model = linear_gaussian(6, 2)
+    x = drawn(model, 100, seeded())
+    errors = []
+    for draws in (50, 200):
+        found = reciprocal_importance_sampling(
+            model, x, draws=draws, density=density, generator=seeded(1)
+        )
+        errors.append((found.log_likelihood - model.log_evidence(x)).square().mean().sqrt())
+    assert errors[1] < errors[0] < 0.5
+
+
+def test_it_is_exact_where_q_is_the_posterior(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = linear_gaussian(6, 3)
+    x = drawn(model, 5, seeded())
+    monkeypatch.setattr(
+        reciprocal, "_log_density", lambda fitted, z, density: model.posterior(x).log_prob(z)
+    )
+    found = reciprocal_importance_sampling(model, x, generator=seeded())
+    torch.testing.assert_close(found.log_likelihood, model.log_evidence(x))
+    torch.testing.assert_close(found.effective_sample_size, torch.full((5,), 25.0))
+
+
+def test_chains_may_start_at_the_prior() -> None:
+    model = linear_gaussian(6, 2)
+    x = drawn(model, 300, seeded())
+    found = reciprocal_importance_sampling(
+        model, x, draws=200, density="gaussian", start="prior", generator=seeded(4)
+    )
+    assert_mean((model.log_evidence(x) - found.log_likelihood).exp(), 1.0)
+
+
+def test_each_chain_finds_its_own_step_size() -> None:
+    # Two posteriors whose widths differ by a factor of 50, in one batch.
+    class Decoder(nn.Module):
+        def forward(self, z: Tensor) -> Independent:
+            return Independent(Normal(torch.cat([z, z], -1), torch.tensor([0.02, 1e6])), 1)
+
+    class Joint(models.LatentVariableModel):
+        def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
+            width = torch.where(x[:, 0] > 0, 1.0, 0.02)
+            return Normal(torch.zeros(()), width).log_prob(z[..., 0])  # p(x) is one
+
+    model = Joint(Decoder(), nn.Identity(), 1)
+    x = torch.tensor([[1.0], [-1.0]]).repeat(100, 1)
+    found = reciprocal_importance_sampling(
+        model, x, draws=200, density="gaussian", start="prior", burn_in=100, generator=seeded()
+    )
+    for which in (slice(0, None, 2), slice(1, None, 2)):
+        assert_mean((-found.log_likelihood[which]).exp(), 1.0)
+        assert 0.8 < found.acceptance_rate[which].mean() < 0.95
+
+
+def test_the_kernels_are_scipys() -> None:
+    generator = seeded()
+    centers, z = torch.randn(12, 1, 2, generator=generator), torch.randn(9, 1, 2)
+    centers = centers @ torch.tensor([[1.0, 0.5], [0.0, 0.3]])
+    for multiple in (0.4, 1.0, 2.0):
+        ours = reciprocal._kernels(centers, z, reciprocal._scale(centers), multiple)
+        theirs = gaussian_kde(centers[:, 0].T.numpy())
+        theirs.set_bandwidth(theirs.scotts_factor() * multiple)
+        np.testing.assert_allclose(ours[:, 0].exp(), theirs(z[:, 0].T.numpy()))
+
+
+def test_every_density_is_normalized() -> None:
+    fitted = torch.randn(20, 1, 1, generator=seeded())
+    z = torch.linspace(-15, 15, 20_001)[:, None, None]
+    for density in DENSITIES:
+        q = reciprocal._log_density(fitted, z, density).exp()
+        torch.testing.assert_close(torch.trapezoid(q[:, 0], z[:, 0, 0]), torch.tensor(1.0))
+
+
+def test_the_bandwidth_is_the_one_that_explains_one_half_from_the_other() -> None:
+    # Two clusters far apart want narrow kernels, one cluster wide ones.
+    one = torch.randn(40, 1, 1, generator=seeded())
+    two = 0.02 * one + torch.tensor([-5.0, 5.0]).repeat(20)[:, None, None]
+    for draws, expected in ((two, MULTIPLES[0]), (one, None)):
+        scale, (first, second) = reciprocal._scale(draws), draws.tensor_split(2)
+        scores = [
+            (
+                reciprocal._kernels(first, second, scale, m).sum()
+                + reciprocal._kernels(second, first, scale, m).sum()
+            ).item()
+            for m in MULTIPLES
+        ]
+        best = MULTIPLES[int(np.argmax(scores))]
+        assert best == expected if expected else 0.3 < best < 2.0
+        q = reciprocal._log_density(draws, draws, "kde")
+        torch.testing.assert_close(q, reciprocal._kernels(draws, draws, scale, best))
+
+
+def test_batches_leave_no_datapoint_out_and_seeds_decide() -> None:
+    model = linear_gaussian(4, 1)
+    x = drawn(model, 7, seeded())
+    first, again, other = (
+        reciprocal_importance_sampling(model, x, batch=3, generator=seeded(seed))
+        for seed in (1, 1, 2)
+    )
+    assert [len(field) for field in first] == [7, 7, 7]
+    assert torch.equal(first.log_likelihood, again.log_likelihood)
+    assert not torch.equal(first.log_likelihood, other.log_likelihood)
+    assert (first.effective_sample_size >= 1).all()
+    assert (first.effective_sample_size <= 25.001).all()
+
+
+def test_the_gaussian_serves_in_six_dimensions_and_the_kernels_do_not() -> None:
+    model = linear_gaussian(8, 6)
+    x = drawn(model, 4, seeded())
+    with pytest.raises(ValueError, match=r"gaussian or diagonal .* more than 5 .* found kde for 6"):
+        reciprocal_importance_sampling(model, x)
+    found = reciprocal_importance_sampling(model, x, density="gaussian", generator=seeded())
+    assert found.log_likelihood.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"density": "histogram"}, "density: expected one of kde, gaussian, diagonal"),
+        ({"start": "posterior"}, "start: expected recognition or prior, found 'posterior'"),
+        ({"draws": 11}, "draws: expected at least 12 .* kde of 2 .*, found 11"),
+        ({"draws": 7, "density": "gaussian"}, "draws: expected at least 8 .* gaussian"),
+        ({"draws": 0, "density": "diagonal"}, "draws: expected at least 6 .* found 0"),
+        ({"burn_in": -1}, "burn_in: expected at least 0, found -1"),
+        ({"batch": 0}, "batch: expected at least 1, found 0"),
+        ({"leapfrog_steps": 0}, "leapfrog steps: expected at least 1, found 0"),
+        ({"step_size": -0.1}, "step_size: expected positive numbers"),
+    ],
+)
+def test_wrong_arguments_are_named(changed: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        reciprocal_importance_sampling(linear_gaussian(4, 2), torch.zeros(3, 4), **changed)
+
+
+def test_the_datapoints_are_a_matrix() -> None:
+    with pytest.raises(ValueError, match=r"x: expected the shape \(M, D\), found \(4,\)"):
+        reciprocal_importance_sampling(linear_gaussian(4, 2), torch.zeros(4))
+
+
+def test_a_decoder_that_returns_nan_is_an_error() -> None:
+    model = models.bernoulli_vae(4, 5, 2, seeded())
+    with torch.no_grad():
+        model.generative_model.hidden.bias[0] = torch.nan
+    with pytest.raises(hmc.DivergenceError, match="3 of 3 chains"):
+        reciprocal_importance_sampling(model, torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+def test_chains_that_never_move_are_an_error(density: str) -> None:
+    model = linear_gaussian(4, 2)
+    with (
+        pytest.warns(hmc.DivergenceWarning),
+        pytest.raises(RuntimeError, match="found 3 of 3 that do not"),
+    ):
+        reciprocal_importance_sampling(
+            model, torch.zeros(3, 4), density=density, burn_in=0, step_size=1e6
+        )
