@@ -253,14 +253,14 @@ def _likelihoods(
     model: models.VAE,
     noise: torch.Generator,
 ) -> dict[str, float]:
-    """Appendix D's estimates, averaged. Without a trained encoder the chains start at the prior."""
+    """Appendix D's estimates, averaged; for all algorithms alike, without the encoder."""
     estimate = functools.partial(
         marginal_likelihood.reciprocal_importance_sampling,
         model,
         draws=experiment.draws,
         burn_in=experiment.burn_in,
         leapfrog_steps=experiment.leapfrog_steps,
-        start="prior" if experiment.algorithm == "mcem" else "recognition",
+        start="resampled",
         generator=noise,
     )
     return {

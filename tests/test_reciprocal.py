@@ -159,7 +159,10 @@ def test_the_gaussian_serves_in_six_dimensions_and_the_kernels_do_not() -> None:
     ("changed", "message"),
     [
         ({"density": "histogram"}, "density: expected one of kde, gaussian, diagonal"),
-        ({"start": "posterior"}, "start: expected recognition or prior, found 'posterior'"),
+        (
+            {"start": "posterior"},
+            "start: expected one of recognition, prior, resampled; found 'posterior'",
+        ),
         ({"draws": 11}, "draws: expected at least 12 .* kde of 2 .*, found 11"),
         ({"draws": 7, "density": "gaussian"}, "draws: expected at least 8 .* gaussian"),
         ({"draws": 0, "density": "diagonal"}, "draws: expected at least 6 .* found 0"),

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Normal
 
+from aevb.marginal_likelihood.resampling import pairwise_log_likelihood
 from aevb.models import LatentVariableModel
 
 __all__ = ["Quadrature", "QuadratureWarning", "quadrature"]
@@ -167,24 +167,11 @@ def _shared(model: LatentVariableModel, x: Tensor, nodes: Tensor) -> Tensor:
     """The log joint density of all datapoints at all nodes, ``(M R, 2^J)``."""
     flat, parts = nodes.flatten(0, 1), []
     for z in flat.split(max(1, DECODED // x.shape[1])):
-        log_likelihood = _log_likelihood(model.generative_model(z), x)  # (g, M)
+        log_likelihood = pairwise_log_likelihood(model.generative_model(z), x)  # (g, M)
         parts.append((model.prior.log_prob(z)[:, None] + log_likelihood).T)
     values = torch.cat(parts, 1)
     _check_values(values.isnan().any(1) | (values == math.inf).any(1))
     return values.view(-1, nodes.shape[1])
-
-
-def _log_likelihood(p: Distribution, x: Tensor) -> Tensor:
-    """Every datapoint under every distribution, ``(g, M)``; as a matrix product if it is one."""
-    pixels = getattr(p, "base_dist", None)
-    if isinstance(pixels, Bernoulli):
-        logits = pixels.logits
-        return logits @ x.T - torch.nn.functional.softplus(logits).sum(1, keepdim=True)
-    if isinstance(pixels, Normal):
-        precision = pixels.variance.reciprocal()
-        constant = p.log_prob(pixels.loc) - 0.5 * (pixels.loc**2 * precision).sum(1)
-        return constant[:, None] + (pixels.loc * precision) @ x.T - 0.5 * precision @ (x**2).T
-    return torch.stack([p.log_prob(row) for row in x], 1)
 
 
 def _refined(model: LatentVariableModel, x: Tensor, level: _Level, high: Tensor) -> _Level:

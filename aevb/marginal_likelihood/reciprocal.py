@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal
 
 from aevb import hmc, reparameterization
+from aevb.marginal_likelihood.resampling import resample
 from aevb.models import LatentVariableModel
 
 __all__ = ["DENSITIES", "Reciprocal", "reciprocal_importance_sampling"]
@@ -33,6 +34,21 @@ ADAPTATION_RATE = 1.1
 and one chain's chance would decide."""
 JITTER = 0.5
 """Four leapfrog steps tuned to 90 % acceptance are near a whole period in one dimension."""
+
+
+def _recognized(model: LatentVariableModel, x: Tensor, generator: torch.Generator | None) -> Tensor:
+    return reparameterization.sample(model.recognition_model(x), 1, generator)[0]
+
+
+def _prior(model: LatentVariableModel, x: Tensor, generator: torch.Generator | None) -> Tensor:
+    return reparameterization.sample(model.prior.expand(x.shape[:1]), 1, generator)[0]
+
+
+def _resampled(model: LatentVariableModel, x: Tensor, generator: torch.Generator | None) -> Tensor:
+    return resample(model, x, generator=generator)
+
+
+STARTS = {"recognition": _recognized, "prior": _prior, "resampled": _resampled}
 
 
 class Reciprocal(NamedTuple):
@@ -71,8 +87,8 @@ def reciprocal_importance_sampling(
         p_\theta(x) \simeq \biggl( \frac1L \sum_{l=1}^L
         \frac{q(z^{(l)})}{p_\theta(z^{(l)}) \, p_\theta(x|z^{(l)})} \biggr)^{-1}
 
-    The average is unbiased for :math:`1/p_\theta(x)`, so its logarithm is too low, on average, for
-    :math:`\log p_\theta(x)`, if the draws are exact.
+    The average is unbiased for :math:`1/p_\theta(x)` if the draws are exact. Then the estimate of
+    :math:`\log p_\theta(x)` is too high, on average.
 
     Args:
         model: Any model with a continuous latent variable.
@@ -83,7 +99,8 @@ def reciprocal_importance_sampling(
         density: ``kde``, Gaussian kernels whose bandwidth is the multiple of Scott's rule that
             explains best one half of the fitted draws from the other; ``gaussian``, with all
             covariances; or ``diagonal``.
-        start: Where the chains begin: at a draw of the ``recognition`` model or of the ``prior``.
+        start: Where the chains begin: at a draw of the ``recognition`` model, of the ``prior``, or
+            ``resampled`` from many draws of the prior (:func:`aevb.marginal_likelihood.resample`).
         step_size: Where the tuning of the leapfrog's step size begins.
         batch: How many datapoints are handled at once: memory, not the quality of the result.
         generator: The source of randomness.
@@ -120,9 +137,7 @@ def _estimate(
     generator: torch.Generator | None,
 ) -> Reciprocal:
     with torch.no_grad():
-        recognized = start == "recognition"
-        q = model.recognition_model(x) if recognized else model.prior.expand(x.shape[:1])
-        z = reparameterization.sample(q, 1, generator)[0]
+        z = STARTS[start](model, x, generator)
 
     def log_density(z: Tensor) -> Tensor:
         return model.log_joint(x, z)
@@ -210,8 +225,8 @@ def _check(
         raise ValueError(f"x: expected the shape (M, D), found {tuple(x.shape)}")
     if density not in DENSITIES:
         raise ValueError(f"density: expected one of {', '.join(DENSITIES)}; found {density!r}")
-    if start not in ("recognition", "prior"):
-        raise ValueError(f"start: expected recognition or prior, found {start!r}")
+    if start not in STARTS:
+        raise ValueError(f"start: expected one of {', '.join(STARTS)}; found {start!r}")
     dims = model.latent_dim
     if density == "kde" and dims > MOST_DIMS:
         raise ValueError(

@@ -1,0 +1,79 @@
+r"""Sampling importance resampling: near the posterior without a recognition model (Rubin 1988).
+
+Of many draws of the prior, each datapoint takes one at random, in proportion to its likelihood.
+With few latent variables it then stands on one of the posterior's modes, and on a larger one more
+often; a chain that starts there need not cross from mode to mode.
+"""
+
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Distribution, Normal
+from torch.nn.functional import softplus
+
+from aevb import reparameterization
+from aevb.models import LatentVariableModel
+
+__all__ = ["pairwise_log_likelihood", "resample"]
+
+
+@torch.no_grad()
+def resample(
+    model: LatentVariableModel,
+    x: Tensor,
+    candidates: int = 4_096,
+    *,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""One of many draws of the prior for each datapoint, :math:`\Pr(k) \propto p_\theta(x|z_k)`.
+
+    The candidates are decoded once, and are the same for all datapoints.
+
+    Args:
+        model: Any model with a continuous latent variable.
+        x: Datapoints, shape ``(M, D)``.
+        candidates: The number of draws, :math:`K`.
+        generator: The source of randomness.
+
+    Returns:
+        Latent vectors, shape ``(M, J)``: draws of the posterior in the limit of many candidates.
+
+    Raises:
+        ValueError: If ``x`` is not a matrix, ``candidates`` is smaller than one, or a likelihood
+            is not a number.
+    """
+    if x.ndim != 2:
+        raise ValueError(f"x: expected the shape (M, D), found {tuple(x.shape)}")
+    if candidates < 1:
+        raise ValueError(f"candidates: expected at least 1, found {candidates}")
+    z = reparameterization.sample(model.prior, candidates, generator)
+    log_weight = pairwise_log_likelihood(model.generative_model(z), x)
+    lost = log_weight.isnan().any(0)
+    if lost.any():
+        raise ValueError(
+            "model: expected a log-likelihood that is a number, found another value for "
+            f"{int(lost.sum()):,} of {len(lost):,} datapoints"
+        )
+    uniform = torch.rand(log_weight.shape, generator=generator, dtype=z.dtype, device=z.device)
+    gumbel = -(-uniform.clamp(min=torch.finfo(z.dtype).tiny).log()).log()
+    return z[(log_weight + gumbel).argmax(0)]
+
+
+def pairwise_log_likelihood(p: Distribution, x: Tensor) -> Tensor:
+    """Every datapoint under every distribution: as a matrix product, if it is one.
+
+    Args:
+        p: Batch shape ``(K,)``, event shape ``(D,)``.
+        x: Datapoints, shape ``(M, D)``.
+
+    Returns:
+        Nats, shape ``(K, M)``.
+    """
+    pixels = getattr(p, "base_dist", None)
+    if isinstance(pixels, Bernoulli):
+        logits = pixels.logits
+        return logits @ x.T - softplus(logits).sum(1, keepdim=True)
+    if isinstance(pixels, Normal):
+        precision = pixels.variance.reciprocal()
+        constant = p.log_prob(pixels.loc) - 0.5 * (pixels.loc**2 * precision).sum(1)
+        return constant[:, None] + (pixels.loc * precision) @ x.T - 0.5 * precision @ (x**2).T
+    return torch.stack([p.log_prob(row) for row in x], 1)
