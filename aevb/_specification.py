@@ -38,8 +38,8 @@ LIKELIHOOD_SAMPLES = {"smoke": 90_000, "quick": 300_000, "paper": 60_000_000}
 """Of Figure 3: both panels print 60 million samples."""
 EVALUATED = {"smoke": 20, "quick": 100, "paper": 1_000}
 EM_UPDATES = 5
-"""Weight updates of an iteration of Monte Carlo EM. Those of the first are its warm-up. A longer one
-would not fit the paper: at the thirteenth iteration its curve has most of the way behind it."""
+"""Weight updates of an iteration of Monte Carlo EM. Those of the first are its warm-up. A longer
+one does not fit the paper: its curve is up, and near its end, at the thirteenth iteration."""
 EM_COUNTS = 10 + EM_UPDATES
 """How often such an iteration counts each datapoint: ten leapfrog steps and the updates. Every
 abscissa of the paper's MCEM curves is a multiple of 15 N."""

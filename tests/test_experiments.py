@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
 from aevb import __main__, checkpoint, data, experiments, results, training
-from aevb.experiments import LowerBound
+from aevb.experiments import LowerBound, MarginalLikelihood
+from aevb.marginal_likelihood import quadrature
 from aevb.results import Record
 
 GRIDS = [(figure, preset) for figure in experiments.FIGURES for preset in experiments.PRESETS]
@@ -67,9 +68,10 @@ def small(**settings: Any) -> LowerBound:
 
 
 def test_the_grid_of_figure_2_is_the_papers() -> None:
-    panels = [(e.dataset, e.latent_dim) for e in experiments.figure_2()]
-    assert panels == [("mnist", n) for n in (3, 5, 10, 20, 200)] + [
-        ("frey-face", n) for n in (2, 5, 10, 20)
+    panels = [("mnist", n) for n in (3, 5, 10, 20, 200)]
+    panels += [("frey-face", n) for n in (2, 5, 10, 20)]
+    assert [(e.algorithm, e.dataset, e.latent_dim) for e in experiments.figure_2()] == [
+        (algorithm, *panel) for algorithm in ("aevb", "wake-sleep") for panel in panels
     ]
     for experiment in experiments.figure_2():
         assert experiment.samples == 10**8
@@ -80,6 +82,21 @@ def test_the_grid_of_figure_2_is_the_papers() -> None:
         assert (experiment.hidden, experiment.minibatch, experiment.warm_up) == (
             (500, 100, 100) if experiment.dataset == "mnist" else (200, 500, 100)
         )
+
+
+def test_the_grid_of_figure_3_is_the_papers() -> None:
+    grid = experiments.figure_3()
+    assert [(e.n_train, e.algorithm) for e in grid] == [
+        (n, algorithm) for n in (1_000, 50_000) for algorithm in ("aevb", "wake-sleep", "mcem")
+    ]
+    for e in grid:
+        assert (e.dataset, e.latent_dim, e.hidden, e.samples) == ("mnist", 3, 100, 60_000_000)
+        assert (e.evaluated, e.draws, e.leapfrog_steps) == (1_000, 50, 4)
+        assert e.step_size in (0.01, 0.02, 0.1)
+        if e.algorithm == "mcem":
+            assert (e.minibatch, e.per_step) == (e.n_train, 15 * e.n_train)
+        else:
+            assert (e.minibatch, e.per_step) == (100, 100)
 
 
 def test_figures_4_and_5_look_into_models_whose_weights_are_kept() -> None:
@@ -108,22 +125,27 @@ def test_the_presets_differ_in_their_budget() -> None:
         assert budgets[0] < budgets[1] < budgets[2] == 10**8
         smoke = LowerBound(dataset, preset="smoke")
         assert smoke.warm_up * smoke.minibatch < smoke.samples / 2  # it really trains
+    for e in experiments.figure_3("smoke"):
+        updates = e.samples // e.per_step * (5 if e.algorithm == "mcem" else 1)
+        assert e.warm_up <= updates / 2
 
 
 @pytest.mark.parametrize("preset", experiments.PRESETS)
 def test_names_are_unique_across_the_grids(preset: str) -> None:
-    named: dict[str, LowerBound] = {}
+    named: dict[str, experiments.Experiment] = {}
     for figure in experiments.FIGURES:
         for seed in (0, 1):
             for experiment in experiments.grid(figure, preset, seed):
                 # Figures share models: one name is one experiment.
                 assert named.setdefault(experiment.name, experiment) == experiment
-    assert len(named) == 2 * 10  # nine panels, and MNIST with two latent variables
+    # Nine panels with two algorithms, MNIST with two latent variables, two panels with three.
+    assert len(named) == 2 * (18 + 1 + 6)
 
 
 def test_a_panels_name_is_short() -> None:
     assert LowerBound("mnist", latent_dim=20).name == "mnist-aevb-nz20-seed0"
     assert LowerBound("frey-face", latent_dim=2, seed=1).name == "frey-face-aevb-nz2-seed1"
+    assert MarginalLikelihood(algorithm="mcem", n_train=1_000).name == "mcem-n1000-seed0"
 
 
 CHANGES = {
@@ -151,7 +173,7 @@ def test_a_name_tells_every_setting_that_is_not_the_panels() -> None:
         names.add(changed.name)
     assert len(names) == 1 + len(CHANGES)
     both = LowerBound(latent_dim=20, step_size=0.1, estimator="A").name
-    assert both == "mnist-aevb-nz20-estimator-A-step-size-0.1-seed0"
+    assert both == "mnist-aevb-nz20-step-size-0.1-estimator-A-seed0"
     told = {"samples", "preset", "keep_weights", "algorithm"}  # by the record, or the folder
     assert CHANGES.keys() | told == {field.name for field in dataclasses.fields(LowerBound)}
 
@@ -165,7 +187,11 @@ def test_a_default_spelled_out_changes_nothing() -> None:
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"dataset": "cifar"}, "dataset: expected one of mnist, frey-face; found 'cifar'"),
-    ({"algorithm": "wake-sleep"}, "algorithm: expected one of aevb; found 'wake-sleep'"),
+    ({"algorithm": "mcem"}, "algorithm: expected one of aevb, wake-sleep; found 'mcem'"),
+    (
+        {"algorithm": "wake-sleep", "estimator": "A"},
+        "noise_samples, estimator: expected 1 and B, which wake-sleep does not use; found 1 and A",
+    ),
     ({"estimator": "C"}, "estimator: expected one of A, B; found 'C'"),
     ({"preset": "long"}, "preset: expected one of smoke, quick, paper; found 'long'"),
     ({"latent_dim": 0}, "latent_dim: expected an integer of at least 1, found 0"),
@@ -175,7 +201,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"minibatch": 0}, "minibatch: expected an integer of at least 1, found 0"),
     ({"noise_samples": 0}, "noise_samples: expected an integer of at least 1, found 0"),
     ({"samples": 1e7}, "samples: expected an integer of at least 1, found 10000000.0"),
-    ({"samples": 99}, "samples: expected at least one minibatch of 100, found 99"),
+    ({"samples": 99}, "samples: expected at least one step of 100, found 99"),
     ({"warm_up": -1}, "warm_up: expected an integer of at least 0, found -1"),
     ({"seed": -1}, "seed: expected an integer of at least 0, found -1"),
     ({"seed": 0.5}, "seed: expected an integer of at least 0, found 0.5"),
@@ -203,7 +229,7 @@ def test_a_wrong_setting_is_refused_by_name(settings: dict[str, Any], message: s
 def test_an_unknown_figure_or_setting_is_refused() -> None:
     with pytest.raises(
         experiments.ExperimentError,
-        match=r"^figure: expected one of figure-2, figure-4, figure-5; found 'figure-9'$",
+        match=r"^figure: expected one of figure-2, figure-3, figure-4, figure-5; found 'figure-9'$",
     ):
         experiments.grid("figure-9")
     with pytest.raises(experiments.ExperimentError, match=r"^preset: expected one of smoke"):
@@ -347,6 +373,86 @@ def test_a_checkpoint_of_another_specification_is_refused(
     assert set(folder.iterdir()) == used | {other}
 
 
+# -- Figure 3 ----------------------------------------------------------------------------------
+
+
+def likelihood(**settings: Any) -> MarginalLikelihood:
+    given = {"hidden": 8, "n_train": 60, "latent_dim": 2, "evaluated": 12, "preset": "smoke"}
+    length = {"samples": 20 * 15 * 60} if settings.get("algorithm") == "mcem" else {}
+    return MarginalLikelihood(
+        **given | {"samples": 6_000, "keep_weights": True} | length | settings
+    )
+
+
+@pytest.mark.parametrize("algorithm", MarginalLikelihood.algorithms)
+def test_a_run_of_figure_3(synthetic: data.Dataset, tmp_path: Path, algorithm: str) -> None:
+    for x in (synthetic.train, synthetic.test):  # something to learn: two kinds of images
+        x[::2] *= 0.2
+        x[1::2] = 1 - 0.2 * x[1::2]
+    experiment = likelihood(algorithm=algorithm)
+    record = experiments.run(experiment, tmp_path, progress=False)
+
+    assert record.path == tmp_path / "figure-3" / f"{experiment.name}.json"
+    assert record.configuration == asdict(experiment) | {"n_train": 60}
+    curves = record.curves
+    assert all(samples % experiment.per_step == 0 for samples in curves["samples"])
+    assert curves["samples"][-1] == experiment.samples
+    for split, x in {"test": synthetic.test, "train": synthetic.train}.items():
+        assert curves[split][-1] > curves[split][0] + 1  # it trained
+        model = experiments.trained_model(record)
+        exact = quadrature.quadrature(model, x[:12]).log_likelihood.mean().item()
+        assert curves[split][-1] == pytest.approx(exact, abs=0.3)
+    assert record.weights is not None
+
+
+def test_monte_carlo_em_trains_on_the_first_images_alone(
+    synthetic: data.Dataset, tmp_path: Path
+) -> None:
+    def curves(**settings: Any) -> dict[str, list[float]]:
+        run = experiments.run(
+            likelihood(algorithm="mcem", **settings), tmp_path / str(len(settings)), progress=False
+        )
+        return run.curves
+
+    first = curves()
+    synthetic.train[60:] = 0.5
+    assert curves() == first
+    synthetic.train[:60] = 0.5
+    assert curves(seed=0)["train"][-1] != first["train"][-1]
+
+
+def test_where_figure_3_is_evaluated_does_not_change_its_training(
+    synthetic: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = experiments.run(likelihood(), tmp_path / "a", progress=False)
+    monkeypatch.setattr(experiments, "LIKELIHOOD_PLACES", [1_000, 2_000, 3_000])
+    often = experiments.run(likelihood(), tmp_path / "b", progress=False)
+    assert len(often.curves["samples"]) > len(usual.curves["samples"])
+    assert often.weights == usual.weights
+    assert often.curves["test"][-1] == usual.curves["test"][-1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dataset": "frey-face"}, "dataset: expected mnist in Figure 3; found 'frey-face'"),
+        ({"n_train": 60_000}, "n_train: expected an integer from 1 to 50000, found 60000"),
+        ({"n_train": 0}, "n_train: expected an integer from 1 to 50000, found 0"),
+        ({"draws": 0}, "draws: expected an integer of at least 1, found 0"),
+        ({"burn_in": -1}, "burn_in: expected an integer of at least 0, found -1"),
+        (
+            {"algorithm": "mcem", "n_train": 1_000, "samples": 14_999},
+            "samples: expected at least one step of 15000, found 14999",
+        ),
+    ],
+    ids=str,
+)
+def test_a_wrong_setting_of_figure_3_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(experiments.ExperimentError) as error:
+        MarginalLikelihood(**settings)
+    assert str(error.value) == message
+
+
 # -- Records behind a figure -------------------------------------------------------------------
 
 
@@ -361,8 +467,9 @@ def test_reproduce_says_how_to_make_a_missing_record(
         first = experiments.grid(figure, "paper", 3)[0]
         assert message.startswith(f"{first.name}: no such record. Make it with: python -m aevb ")
         options = __main__._parser().parse_args(shlex.split(message.split("-m aevb ")[1]))
-        assert (options.figure, options.dataset) == (figure, first.dataset)
-        assert (options.latent_dim, options.seed) == (first.latent_dim, 3)
+        assert (options.figure, options.seed) == (figure, 3)
+        for name in ("algorithm", "n_train" if figure == "figure-3" else "latent_dim"):
+            assert getattr(options, name) == getattr(first, name)
 
 
 @pytest.fixture
@@ -437,7 +544,7 @@ def test_a_trained_model_comes_back_from_its_record(
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert model.latent_dim == 2
     # With the noise of the last evaluation: what is left is the half precision of the weights.
-    bounds = experiments._evaluate(synthetic, 0, model, 5_000)
+    bounds = experiments._evaluate(small(dataset=dataset), synthetic, model, 5_000)
     assert bounds["test"] == pytest.approx(record.curves["test"][-1], abs=0.05)
 
     record.path.with_suffix(".safetensors").write_bytes(b"")
