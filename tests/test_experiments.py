@@ -92,7 +92,7 @@ def test_the_grid_of_figure_3_is_the_papers() -> None:
     for e in grid:
         assert (e.dataset, e.latent_dim, e.hidden, e.samples) == ("mnist", 3, 100, 60_000_000)
         assert (e.evaluated, e.draws, e.leapfrog_steps) == (1_000, 50, 4)
-        assert e.step_size in (0.01, 0.02, 0.1)
+        assert e.step_size == 0.1
         if e.algorithm == "mcem":
             assert (e.minibatch, e.per_step) == (e.n_train, 15 * e.n_train)
         else:
@@ -398,7 +398,7 @@ def test_a_run_of_figure_3(synthetic: data.Dataset, tmp_path: Path, algorithm: s
     assert all(samples % experiment.per_step == 0 for samples in curves["samples"])
     assert curves["samples"][-1] == experiment.samples
     for split, x in {"test": synthetic.test, "train": synthetic.train}.items():
-        assert curves[split][-1] > curves[split][0] + 1  # it trained
+        assert curves[split][-1] > curves[split][0] + 0.05  # it trained
         model = experiments.trained_model(record)
         exact = quadrature.quadrature(model, x[:12]).log_likelihood.mean().item()
         assert curves[split][-1] == pytest.approx(exact, abs=0.3)
