@@ -23,6 +23,8 @@ __all__ = [
 ]
 
 DATASETS = {"mnist": "MNIST", "frey-face": "Frey Face"}
+ALGORITHMS = {"aevb": "AEVB", "wake-sleep": "wake-sleep", "mcem": "MCEM"}
+PANELS = {"latent_dim": "$N_z = {}$", "n_train": "$N_\\mathrm{{train}} = {:,}$"}
 SETTINGS = {
     "latent_dim": "latent variables, $N_z$",
     "hidden": "tanh units of each network",
@@ -35,6 +37,10 @@ SETTINGS = {
     "initial_std": "initial parameters, standard deviation",
     "prior": "prior on all parameters",
     "samples": "training samples evaluated",
+    "evaluated": "datapoints of each set with an estimate",
+    "draws": "posterior draws of an estimate",
+    "burn_in": "moves before the first draw",
+    "leapfrog_steps": "leapfrog steps of a move",
     "seed": "seed",
 }
 """The settings shown, in the order of the rows, and how each is called on a page."""
@@ -54,30 +60,39 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *rows])
 
 
-def settings(records: Sequence[Record]) -> str:
-    """The configurations of runs: one row a setting, one column a data set.
+def settings(records: Sequence[Record], column: str = "dataset", panel: str = "latent_dim") -> str:
+    """The configurations of runs: one row a setting, one column a data set or an algorithm.
 
-    A setting that is not the same in all runs of a data set is given by its usual value and
-    the latent dimensions that depart from it.
+    A setting that is not the same in all runs of a column is given by its usual value and the
+    panels that depart from it.
+
+    Args:
+        records: The runs.
+        column: ``dataset`` (Figure 2) or ``algorithm`` (Figure 3).
+        panel: What tells the panels apart: ``latent_dim`` (Figure 2) or ``n_train`` (Figure 3).
     """
-    groups = {name: [r for r in records if r.configuration["dataset"] == name] for name in DATASETS}
+    names = {"dataset": DATASETS, "algorithm": ALGORITHMS}[column]
+    groups = {name: [r for r in records if r.configuration[column] == name] for name in names}
     groups = {name: group for name, group in groups.items() if group}
     rows = [
-        [label, *(_shared(key, group) for group in groups.values())]
+        [label, *(_shared(key, group, panel) for group in groups.values())]
         for key, label in SETTINGS.items()
+        if all(key in record.configuration for record in records)
     ]
-    return markdown(["setting", *(DATASETS[name] for name in groups)], rows)
+    return markdown(["setting", *(names[name] for name in groups)], rows)
 
 
-def _shared(key: str, records: Sequence[Record]) -> str:
-    found: dict[int, list[str]] = {}  # of each latent dimension; runs of several seeds share it
+def _shared(key: str, records: Sequence[Record], panel: str) -> str:
+    found: dict[int, list[str]] = {}  # of each panel; runs of several seeds share it
     for record in records:
-        found.setdefault(record.configuration["latent_dim"], []).append(_shown(key, record))
-    if key == "latent_dim":
-        return ", ".join(str(latent_dim) for latent_dim in found)
+        found.setdefault(record.configuration[panel], []).append(_shown(key, record))
+    if key == panel:
+        return ", ".join(f"{n:,}" for n in found)
     values = {n: _listed(sorted(set(shown))) for n, shown in found.items()}
     usual, _ = Counter(values.values()).most_common(1)[0]
-    other = [f"{value} at $N_z = {n}$" for n, value in values.items() if value != usual]
+    other = [
+        f"{value} at {PANELS[panel].format(n)}" for n, value in values.items() if value != usual
+    ]
     return "; ".join([usual, *other])
 
 
@@ -118,64 +133,82 @@ def provenance(records: Sequence[Record]) -> str:
     )
 
 
-def differences(rows: Iterable[Row], dataset: str) -> str:
+def differences(rows: Iterable[Row], dataset: str, algorithm: str = "aevb") -> str:
     r"""Ours minus the paper's, in nats per datapoint: a row a curve, a column a place.
 
     Args:
         rows: What :func:`aevb.reference.compare` returned.
         dataset: ``mnist`` or ``frey-face``.
+        algorithm: ``aevb``, ``wake-sleep`` or ``mcem``.
 
     Returns:
-        Markdown: the differences wherever both curves have a value, then both bounds at the
-        last such place.
+        Markdown: the differences wherever both curves have a value, then both values at the
+        last such place. The curves of Figure 3 are named by their training images, those of
+        Figure 2 by their latent variables.
     """
-    shown = [row for row in rows if row.dataset == dataset and row.difference is not None]
+    wanted = (dataset, algorithm)
+    shown = [r for r in rows if (r.dataset, r.algorithm) == wanted and r.difference is not None]
+    panel = "n_train" if len({row.n_train for row in shown}) > 1 else "latent_dim"
     form = ".1f" if dataset == "mnist" else ".0f"
     places = sorted({row.samples for row in shown})
     body = []
-    for split, latent_dim in sorted({(row.split, row.latent_dim) for row in shown}):
-        found = {r.samples: r for r in shown if (r.split, r.latent_dim) == (split, latent_dim)}
+    for split, n in sorted({(row.split, getattr(row, panel)) for row in shown}):
+        found = {r.samples: r for r in shown if (r.split, getattr(r, panel)) == (split, n)}
         gaps = [number(found[x].difference, f"+{form}") if x in found else "" for x in places]
         last = found[max(found)]
         sides = [number(last.ours, form), number(last.paper, form)]
-        body.append([f"{latent_dim}, {split}", *gaps, *sides])
-    header = [f"{DATASETS[dataset]}, $N_z$", *(_power(x) for x in places), "ours", "paper's"]
-    return markdown(header, body)
+        body.append([f"{n:,}, {split}", *gaps, *sides])
+    name = PANELS[panel].format(0).split(" =")[0] + "$"
+    header = [f"{DATASETS[dataset]}, {ALGORITHMS[algorithm]}, {name}"]
+    return markdown([*header, *(_power(x) for x in places), "ours", "paper's"], body)
 
 
 def variants(records: Iterable[Record], places: Sequence[float] = (1e6, 3e6, 1e7)) -> str:
     """What another setting or seed changes, in the panels that were run with one.
 
     Args:
-        records: Runs of ``figure-2``: the figure's own, whose names are the shortest of their
-            panel's, and others.
+        records: Runs of one figure: its own, whose names are the shortest of their panel's, and
+            others.
         places: Training samples evaluated.
 
     Returns:
-        Markdown: a row a run, a column a place; the test bound minus the paper's, in nats per
+        Markdown: a row a run, a column a place; the test curve minus the paper's, in nats per
         datapoint, where the run got there.
     """
     panels: dict[reference.Key, list[Record]] = {}
     for record in sorted(records, key=lambda record: (len(record.name), record.name)):
         panels.setdefault(reference.key_of(record), []).append(record)
-    order, body = list(DATASETS), []
-    for key in sorted(panels, key=lambda key: (order.index(key.dataset), key.latent_dim)):
+    order, body = [*DATASETS, *ALGORITHMS], []
+
+    def place_of(key: reference.Key) -> tuple[int, ...]:
+        return order.index(key.dataset), key.n_train, order.index(key.algorithm), key.latent_dim
+
+    for key in sorted(panels, key=place_of):
         own, *others = panels[key]
         try:
-            paper = reference.curve("figure-2", **key._asdict(), split="test")
+            paper = reference.curve(own.figure, **key._asdict(), split="test")
         except reference.ReferenceError:  # a model of Figures 4 and 5, which has no panel
             continue
         form = "+.1f" if key.dataset == "mnist" else "+.0f"
         for record in [own, *others] if others else []:
-            bounds = reference.ours([record], "test", places)[0]
+            bounds = reference.ours([record], "test", places, log_x=paper.log_x)[0]
             gaps = [
                 _minus(None if math.isnan(bound) else float(bound), paper.at(place))
                 for bound, place in zip(bounds, places, strict=True)
             ]
-            panel = f"{DATASETS[key.dataset]}, $N_z = {key.latent_dim}$" if record is own else ""
             what = _changes(own, record) or f"the figure's settings, {_changed('seed', own)}"
-            body.append([panel, what, *(number(gap, form) for gap in gaps)])
-    return markdown(["test bound − the paper's", "run", *(_power(x) for x in places)], body)
+            cells = (number(gap, form) for gap in gaps)
+            body.append([_panel(own) if record is own else "", what, *cells])
+    return markdown(["test − the paper's", "run", *(_power(x) for x in places)], body)
+
+
+def _panel(record: Record) -> str:
+    """What a figure's panel is called, and the algorithm where it is not AEVB in Figure 2."""
+    key = reference.key_of(record)
+    if record.figure == "figure-3":
+        return f"{ALGORITHMS[key.algorithm]}, {PANELS['n_train'].format(key.n_train)}"
+    other = "" if key.algorithm == "aevb" else f", {ALGORITHMS[key.algorithm]}"
+    return f"{DATASETS[key.dataset]}, {PANELS['latent_dim'].format(key.latent_dim)}{other}"
 
 
 def _changes(own: Record, other: Record) -> str:
@@ -183,6 +216,7 @@ def _changes(own: Record, other: Record) -> str:
     return ", ".join(
         _changed(key, other)
         for key in SETTINGS
+        if key in own.configuration
         if key != "samples" and own.configuration[key] != other.configuration[key]
     )
 
@@ -214,7 +248,7 @@ def train_test_gaps(records: Iterable[Record], edge: float = 1e8) -> str:
         there, later = (_minus(train.at(x), test.at(x)) for x in (reached, edge))
         body.append(
             [
-                f"{DATASETS[settings['dataset']]}, $N_z = {settings['latent_dim']}$",
+                _panel(record),
                 *(number(gap, form) for gap in (ours, there, later)),
             ]
         )
