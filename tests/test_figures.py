@@ -242,6 +242,86 @@ def test_an_unknown_panel_is_refused() -> None:
         figures.figure_2_panel([], "mnist", 2)
 
 
+# --- Figure 3 -----------------------------------------------------------------------------------
+
+
+def likelihoods(algorithm: str, n_train: int, until: float = 6e7, **other: Any) -> results.Record:
+    """A record of Figure 3, a straight line that rises one nat in two million samples."""
+    settings = experiments.MarginalLikelihood(algorithm=algorithm, n_train=n_train)
+    samples = np.linspace(100, until, 20)
+    line = -150 + samples / 2e6
+    curves = {"samples": samples, "test": line, "train": line + 3, "train_running": line - 99}
+    return results.Record(
+        "figure-3",
+        settings.name,
+        settings.__dict__ | other,
+        {name: list(values) for name, values in curves.items()},
+        {},
+    )
+
+
+SIX = [(a, n) for n in (1_000, 50_000) for a in ("aevb", "wake-sleep", "mcem")]
+
+
+def test_figure_3_has_the_papers_panels_and_axes() -> None:
+    page = figures.figure_3([likelihoods(*curve) for curve in SIX])
+    left, right = page.axes
+    assert left.get_title() == r"$N_\mathrm{train} = 1000$"
+    assert right.get_title() == r"$N_\mathrm{train} = 50000$"
+    assert (*left.get_xlim(), *left.get_ylim()) == (0, 60e6, -160, -100)
+    assert (*right.get_xlim(), *right.get_ylim()) == (0, 68e6, -160, -125)
+    for axes, gap in ((left, 10), (right, 5)):
+        assert set(np.diff(axes.get_yticks())) == {gap}
+        assert set(np.diff(axes.get_xticks())) == {10e6}
+        assert written(axes) == ""
+    (legend,) = page.legends
+    shown = [text.get_text() for text in legend.get_texts()]
+    names = ("Wake-Sleep", "MCEM", "AEVB")
+    assert shown == [
+        f"{who}: {name} ({split})"
+        for who in ("ours", "paper")
+        for name in names
+        for split in ("train", "test")
+    ]
+
+
+def test_figure_3_draws_what_was_evaluated_in_the_papers_colors() -> None:
+    records = [likelihoods(*curve) for curve in SIX]
+    lines = drawn(figures.figure_3(records).axes[1])
+    assert len(lines) == 12
+    colors = {"aevb": (1, 0, 0), "wake-sleep": (0, 0.5, 0), "mcem": (0, 0, 1)}
+    for record in records[3:]:
+        algorithm = record.configuration["algorithm"]
+        for split in ("test", "train"):
+            line = lines[f"ours {algorithm} {split}"]
+            np.testing.assert_array_equal(line.get_xdata(), record.curves["samples"])
+            np.testing.assert_allclose(line.get_ydata(), record.curves[split])
+            assert to_rgb(line.get_color()) == colors[algorithm]
+            assert line.is_dashed() == (split == "test")
+            key = {"dataset": "mnist", "n_train": 50_000, "latent_dim": 3}
+            theirs = reference.curve("figure-3", algorithm=algorithm, split=split, **key)
+            paper = lines[f"paper {algorithm} {split}"]
+            np.testing.assert_array_equal(paper.get_ydata(), theirs.values)
+            assert paper.get_linewidth() < 1 < line.get_linewidth()
+
+
+def test_figure_3_says_how_far_its_runs_came() -> None:
+    records = [likelihoods("aevb", 1_000, 1e7), likelihoods("mcem", 1_000, 6e7)]
+    left, right = figures.figure_3(records).axes
+    assert written(left) == "ours: to 1e7 samples"
+    assert written(right) == "no run of ours"
+
+
+def test_a_smoke_run_of_figure_3_is_shown_on_axes_of_its_own() -> None:
+    record = likelihoods("aevb", 1_000, 90_000, preset="smoke")
+    record.curves["test"][0] = -543.4
+    left, right = figures.figure_3([record]).axes
+    assert left.get_xlim() == (0, 90_000)
+    assert left.get_ylim() == (-553.4, -100)
+    assert written(left) == "preset smoke:\n90,000 samples"
+    assert right.get_xlim() == (0, 68e6)
+
+
 # --- Figures 4 and 5 ----------------------------------------------------------------------------
 
 

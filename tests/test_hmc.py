@@ -472,6 +472,48 @@ def test_the_draws_are_made_with_one_step_size() -> None:
     torch.testing.assert_close(tuned.state, by_hand)
 
 
+def test_jitter_breaks_a_whole_period() -> None:
+    # On a Gaussian a leapfrog step of sqrt(2) is a quarter of a turn, and four are a whole one.
+    start = torch.randn(2_000, 1, generator=seeded(1))
+
+    def standard(z: Tensor) -> Tensor:
+        return -0.5 * (z**2).sum(-1)
+
+    def moved(jitter: float) -> Tensor:
+        drawn = hmc.sample(
+            hmc.init(start, standard),
+            standard,
+            math.sqrt(2),
+            4,
+            10,
+            jitter=jitter,
+            generator=seeded(2),
+        )
+        return drawn.positions[-1]
+
+    torch.testing.assert_close(moved(0.0), start)
+    end = moved(0.5)[:, 0]
+    assert_mean(end * start[:, 0], 0.0)  # forgotten
+    assert_mean(end, 0.0)  # and still from the Gaussian
+    assert_mean(end**2, 1.0)
+
+
+def test_jitter_shortens_by_the_share_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    state, epsilon = hmc.init(torch.zeros(4, 2), gaussian), torch.tensor([0.1, 0.2, 0.3, 0.4])
+    tried, step = [], hmc.step
+
+    def spy(state: hmc.State, log_density: object, size: Tensor, *rest: int, **other: object):
+        tried.append(size / epsilon)
+        return step(state, log_density, size, *rest, **other)
+
+    monkeypatch.setattr(hmc, "step", spy)
+    hmc.sample(state, gaussian, epsilon, 1, 500, jitter=0.5, generator=seeded())
+    found = torch.stack(tried)
+    assert 0.5 <= found.min() < 0.51
+    assert 0.99 < found.max() <= 1
+    assert_mean(found.flatten(), 0.75)
+
+
 # -- Divergence --------------------------------------------------------------------------------
 
 
@@ -621,6 +663,9 @@ def test_counts_and_targets_are_checked() -> None:
         hmc.sample(state, gaussian, 0.1, 3, 0)
     with pytest.raises(ValueError, match="warm_up: expected at least 0, found -1"):
         hmc.sample(state, gaussian, 0.1, 3, 1, warm_up=-1)
+    for jitter in (-0.1, 1.0, math.nan):
+        with pytest.raises(ValueError, match=f"jitter: expected a share .* found {jitter}"):
+            hmc.sample(state, gaussian, 0.1, 3, 1, jitter=jitter)
     for target in (0.0, 1.0, math.nan):
         with pytest.raises(ValueError, match=f"target: expected .* found {target}"):
             hmc.adapt(0.1, torch.ones(4), target=target)
