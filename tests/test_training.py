@@ -60,7 +60,7 @@ def test_places_become_steps_on_the_way() -> None:
     places = [50, 1_000, 1_040, 2_960, 9_999]
     assert training.at(places, 5_000, 100) == [100, 1_000, 3_000, 5_000]
     assert training.at([], 5_050, 100) == [100, 5_000]  # the last whole step
-    with pytest.raises(ValueError, match="^samples: expected at least one step of 100, found 99$"):
+    with pytest.raises(ValueError, match=r"^samples: expected at least one step of 100, found 99$"):
         training.at(places, 99, 100)
 
 
