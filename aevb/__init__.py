@@ -3,26 +3,34 @@ r"""Auto-Encoding Variational Bayes, reproduced.
 One module for each concept of Kingma and Welling, *Auto-Encoding Variational Bayes*
 (arXiv:1312.6114). Read the one that is named after the section you are reading:
 
-======================  ===================================================  ==========
-module                  holds                                                paper
-======================  ===================================================  ==========
-``mlp``                 Gaussian and Bernoulli networks                      App. C
-``divergence``          the Gaussian KL divergence in closed form            App. B
-``reparameterization``  noise and a differentiable map instead of a draw     2.4
-``models``              the VAE; a linear-Gaussian model with known answers  2.1, 3
-``estimators``          SGVB A and B, the minibatch estimator                2.2--2.3
-``adagrad``             Adagrad with the prior and the warm-up               5
-``auto_encoding``       Algorithm 1                                          2.3
-``data``                MNIST and Frey Face                                  5
-``training``            one loop for every algorithm                         5
-``checkpoint``          stop and resume, bit for bit                         --
-``results``             records of finished runs                             --
-``experiments``         the runs behind each figure                          5
-``reference``           the paper's own curves, and ours against them        5
-``figures``             record to figure                                     figs 1--5
-``tables``              records and comparisons to the tables of a page      5
-``notebooks``           run the book's notebooks with other parameters       --
-======================  ===================================================  ==========
+=======================  ===================================================  ==========
+module                   holds                                                paper
+=======================  ===================================================  ==========
+``mlp``                  Gaussian and Bernoulli networks                      App. C
+``divergence``           the Gaussian KL divergence in closed form            App. B
+``reparameterization``   noise and a differentiable map instead of a draw     2.4
+``models``               the VAE; a linear-Gaussian model with known answers  2.1, 3
+``bayesian``             models with a distribution over their parameters     App. F
+``estimators``           SGVB A and B, the score function, the minibatch      2.2--2.3
+``hmc``                  Hamiltonian Monte Carlo, many chains at once         Apps D, E
+``adagrad``              Adagrad with the prior and the warm-up               5
+``auto_encoding``        Algorithm 1                                          2.3
+``wake_sleep``           the on-line baseline                                 4
+``monte_carlo_em``       the baseline without a recognition model             App. E
+``full_vb``              Algorithm 2                                          App. F
+``marginal_likelihood``  four estimators of the marginal likelihood           App. D
+``gradient_variance``    how much a gradient estimate varies, and why         2.2--2.3
+``data``                 MNIST and Frey Face                                  5
+``training``             one loop for every algorithm                         5
+``checkpoint``           stop and resume, bit for bit                         --
+``results``              records of finished runs                             --
+``experiments``          the runs behind each figure                          5
+``full_vb_study``        full variational Bayes against point estimates       App. F
+``reference``            the paper's own curves, and ours against them        5
+``figures``              record to figure                                     figs 1--5
+``tables``               records and comparisons to the tables of a page      5
+``notebooks``            run the book's notebooks with other parameters       --
+=======================  ===================================================  ==========
 
 Import modules, not names: ``from aevb import estimators`` and then ``estimators.sgvb_b``.
 """
