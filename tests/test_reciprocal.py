@@ -1,12 +1,14 @@
 """Appendix D: the marginal likelihood from draws of the posterior."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from known_answers import assert_mean, linear_gaussian
 from scipy.stats import gaussian_kde
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Independent, MultivariateNormal, Normal
 
 from aevb import hmc, models
 from aevb.marginal_likelihood import reciprocal
@@ -94,15 +96,16 @@ def test_each_chain_finds_its_own_step_size() -> None:
         assert 0.8 < found.acceptance_rate[which].mean() < 0.95
 
 
-def test_the_kernels_are_scipys() -> None:
+@pytest.mark.parametrize("multiple", [0.4, 1.0, 2.0])
+def test_the_kernels_are_scipys(monkeypatch: pytest.MonkeyPatch, multiple: float) -> None:
     generator = seeded()
     centers, z = torch.randn(12, 1, 2, generator=generator), torch.randn(9, 1, 2)
     centers = centers @ torch.tensor([[1.0, 0.5], [0.0, 0.3]])
-    for multiple in (0.4, 1.0, 2.0):
-        ours = reciprocal._kernels(centers, z, reciprocal._scale(centers), multiple)
-        theirs = gaussian_kde(centers[:, 0].T.numpy())
-        theirs.set_bandwidth(theirs.scotts_factor() * multiple)
-        np.testing.assert_allclose(ours[:, 0].exp(), theirs(z[:, 0].T.numpy()))
+    monkeypatch.setattr(reciprocal, "MULTIPLES", (multiple,))
+    ours = reciprocal._log_density(centers, z, "kde")
+    theirs = gaussian_kde(centers[:, 0].T.numpy())
+    theirs.set_bandwidth(theirs.scotts_factor() * multiple)
+    np.testing.assert_allclose(ours[:, 0].exp(), theirs(z[:, 0].T.numpy()))
 
 
 def test_every_density_is_normalized() -> None:
@@ -114,22 +117,26 @@ def test_every_density_is_normalized() -> None:
 
 
 def test_the_bandwidth_is_the_one_that_explains_one_half_from_the_other() -> None:
-    # Two clusters far apart want narrow kernels, one cluster wide ones.
-    one = torch.randn(40, 1, 1, generator=seeded())
+    # Two clusters far apart want narrow kernels, one cluster wide ones. Both at once, so that each
+    # datapoint has to find its own.
+    one = torch.randn(40, 1, 2, generator=seeded())
     two = 0.02 * one + torch.tensor([-5.0, 5.0]).repeat(20)[:, None, None]
-    for draws, expected in ((two, MULTIPLES[0]), (one, None)):
-        scale, (first, second) = reciprocal._scale(draws), draws.tensor_split(2)
+
+    def kernels(centers: torch.Tensor, z: torch.Tensor, multiple: float) -> torch.Tensor:
+        width = multiple * len(centers) ** (-1 / 6)
+        q = MultivariateNormal(centers, covariance * width**2)
+        return q.log_prob(z[:, None]).logsumexp(1) - math.log(len(centers))
+
+    found = reciprocal._log_density(*[torch.cat([two, one], 1)] * 2, "kde")
+    for column, (draws, narrow) in enumerate(((two[:, 0], True), (one[:, 0], False))):
+        covariance, (first, second) = draws.T.cov(), draws.tensor_split(2)
         scores = [
-            (
-                reciprocal._kernels(first, second, scale, m).sum()
-                + reciprocal._kernels(second, first, scale, m).sum()
-            ).item()
+            (kernels(first, second, m).sum() + kernels(second, first, m).sum()).item()
             for m in MULTIPLES
         ]
         best = MULTIPLES[int(np.argmax(scores))]
-        assert best == expected if expected else 0.3 < best < 2.0
-        q = reciprocal._log_density(draws, draws, "kde")
-        torch.testing.assert_close(q, reciprocal._kernels(draws, draws, scale, best))
+        assert best == MULTIPLES[0] if narrow else 0.3 < best < 2.0
+        torch.testing.assert_close(found[:, column], kernels(draws, draws, best))
 
 
 def test_batches_leave_no_datapoint_out_and_seeds_decide() -> None:
