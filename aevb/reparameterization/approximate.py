@@ -59,10 +59,10 @@ class Tabulated(UniformNoise):
         if panels < 1:
             raise ValueError(f"panels: expected at least 1, found {panels}")
         self.arg_constraints = dict.fromkeys(parameters, constraints.real)
+        for name, value in parameters.items():
+            if isinstance(value, Tensor) and value.dim():
+                raise ValueError(f"{name}: expected a single number, found {tuple(value.shape)}")
         self._accept(**parameters)
-        for name, tensor in self.parameters.items():
-            if tensor.dim():
-                raise ValueError(f"{name}: expected a single number, found {tuple(tensor.shape)}")
         super().__init__(validate_args=False)
         self.low, self.high, self._log_unnormalized = low, high, log_density
 
