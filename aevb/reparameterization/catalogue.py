@@ -73,7 +73,7 @@ LAWS: tuple[Entry, ...] = (
           r"$P^{-1}(k, u) / \lambda$",
           "$F^{-1}$ numerical; integer $k$, no gradient in it", {"concentration": 3, "rate": 1.4}),
     Entry(LOCATION_SCALE, "Laplace", loc_scale.Laplace,
-          r"$-\operatorname{sgn}(v) \log(1 - 2|v|)$, $v = u - \frac12$",
+          r"$-\operatorname{sgn}(v) \log(1 - 2 \lvert v \rvert)$, $v = u - \frac12$",
           r"$a + b\epsilon$", "", LOC_SCALE),
     Entry(LOCATION_SCALE, "Elliptical", elliptical.MultivariateStudentT,
           "spherical", r"$\bmu + A\beps$",

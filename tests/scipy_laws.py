@@ -1,6 +1,6 @@
-r"""What section 2.4 claims of a law, measured: the draws' law, and the gradient of an expectation.
+r"""SciPy's counterparts of the laws of section 2.4, and the gradients that follow from them.
 
-The reference is SciPy. A vector law is looked at through its last coordinate, whose law SciPy has.
+A vector law is looked at through its last coordinate, whose law SciPy has.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,8 +12,6 @@ from scipy import stats
 from torch import Tensor
 
 from aevb.reparameterization.catalogue import Entry
-
-__all__ = ["GradientCheck", "coordinate", "counterpart", "expectation", "gradient_checks"]
 
 COUNTERPARTS: dict[str, Callable[..., Any]] = {
     "Exponential": lambda rate: stats.expon(scale=1 / rate),
