@@ -20,7 +20,7 @@ class Entry(NamedTuple):
     """One name in the paper's lists."""
 
     family: str
-    """Which of the three recipes, one of :data:`FAMILIES`."""
+    """Which of the three recipes, one of ``FAMILIES``."""
     name: str
     """What the paper calls it."""
     law: type[Law]

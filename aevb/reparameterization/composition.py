@@ -14,7 +14,7 @@ from torch.distributions import constraints
 from aevb.reparameterization import location_scale
 from aevb.reparameterization.law import NormalNoise, UniformNoise, WholeShapes
 
-__all__ = ["LogNormal", "Gamma", "Dirichlet", "Beta", "ChiSquared", "F"]
+__all__ = ["LogNormal", "Gamma", "Dirichlet", "Beta", "ChiSquared", "F", "Sums", "most", "sums"]
 
 WHOLE = constraints.positive_integer
 
