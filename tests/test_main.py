@@ -16,6 +16,7 @@ TINY = [
     "figure-2",
     "--preset=smoke",
     "--dataset=frey-face",
+    "--algorithm=aevb",
     "--latent-dim=2",
     "--samples=5e3",
     "--hidden=5",
@@ -43,7 +44,7 @@ def test_run_trains_once_and_names_the_record(
     first = capsys.readouterr().out
     [path] = (records / "smoke" / "figure-2").glob("*.json")
     record = results.load(path)
-    assert first.startswith(f"{path}: test bound {record.curves['test'][-1]:.2f} nats")
+    assert first.startswith(f"{path}: test {record.curves['test'][-1]:.2f} nats")
     assert record.configuration["samples"] == 5_000
     assert record.configuration["hidden"] == 5
 
@@ -71,8 +72,11 @@ def test_list_tells_what_is_stored(
     assert any("mnist-aevb-nz20-" in line and "no record" in line for line in lines)
 
 
-def test_compare_prints_the_rows_that_the_table_shows(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", "figure-2", "--json"]) == 0
+@pytest.mark.parametrize("figure", ["figure-2", "figure-3"])
+def test_compare_prints_the_rows_that_the_table_shows(
+    figure: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", figure, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     keys = "dataset n_train latent_dim algorithm split samples ours paper difference"
     assert {tuple(row) for row in rows} == {tuple(keys.split())}
@@ -80,7 +84,7 @@ def test_compare_prints_the_rows_that_the_table_shows(capsys: pytest.CaptureFixt
     assert both
     assert all(abs(r["ours"] - r["paper"] - r["difference"]) < 2e-3 for r in both)
 
-    assert main(["compare", "figure-2"]) == 0
+    assert main(["compare", figure]) == 0
     assert f"{both[-1]['difference']:+.2f}" in capsys.readouterr().out
 
 
@@ -92,6 +96,12 @@ def test_compare_prints_the_rows_that_the_table_shows(capsys: pytest.CaptureFixt
         (["run", "figure-2", "--estimator", "C"], "found 'C'"),
         (["run", "figure-2", "--step-size", "-1"], "step_size: expected a positive number"),
         (["run", "figure-2", "--samples", "50"], "samples"),
+        (["run", "figure-2", "--n-train", "1000"], "figure-2: it has no setting n_train"),
+        (["run", "figure-3", "--noise-samples", "2"], "figure-3: it has no setting noise_samples"),
+        (
+            ["run", "figure-3", "--algorithm", "mcem", "--n-train", "2000"],
+            "figure-3: expected one of --algorithm aevb --n-train 1000",
+        ),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name_in_one_line(
