@@ -157,8 +157,8 @@ def _parser() -> argparse.ArgumentParser:
         help="train the runs of a figure and store their records",
         description="Train the runs of a figure and store their records. A run that was "
         "interrupted goes on from its checkpoint; one that is stored already is left alone.",
-        epilog="Example: python -m aevb run figure-2 --dataset mnist --algorithm aevb --latent-dim 20 "
-        "--samples 1e7",
+        epilog="Example: python -m aevb run figure-2 --dataset mnist --algorithm aevb "
+        "--latent-dim 20 --samples 1e7",
     )
     command.add_argument("figure", choices=experiments.FIGURES)
     _add_preset(command)
