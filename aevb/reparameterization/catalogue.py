@@ -87,7 +87,7 @@ LAWS: tuple[Entry, ...] = (
     Entry(LOCATION_SCALE, "Uniform", loc_scale.Uniform, U,
           r"$a + (b - a) u$", "both ends of the support move", {"low": -0.5, "high": 1.5}),
     Entry(LOCATION_SCALE, "Triangular", loc_scale.Triangular,
-          r"$T_c^{-1}(u)$", r"$a + (b - a)\epsilon$",
+          U, r"$a + (b - a) T_c^{-1}(u)$",
           "both ends of the support move; gradient in the peak $c$, too",
           {"low": -0.5, "high": 1.5, "peak": 0.3}),
     Entry(LOCATION_SCALE, "Gaussian", loc_scale.Gaussian,
