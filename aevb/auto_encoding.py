@@ -12,7 +12,7 @@ from torch import Tensor
 from aevb import estimators
 from aevb.models import LatentVariableModel
 
-__all__ = ["Info", "State", "init", "step"]
+__all__ = ["Estimator", "Info", "State", "init", "step"]
 
 
 class Estimator(Protocol):
