@@ -19,14 +19,14 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from aevb.reparameterization.law import UniformNoise
+from aevb.reparameterization.law import InverseCDF
 
 __all__ = ["Tabulated"]
 
 NEWTON_STEPS = 6
 
 
-class Tabulated(UniformNoise):
+class Tabulated(InverseCDF):
     r"""A law on an interval, known by its log density up to a constant.
 
     Args:

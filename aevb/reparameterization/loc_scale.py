@@ -14,7 +14,8 @@ from torch import Tensor, distributions
 from torch.distributions import constraints
 
 from aevb.reparameterization import inverse_cdf, location_scale
-from aevb.reparameterization.law import Law, NormalNoise, UniformNoise, normal, uniform
+from aevb.reparameterization._arguments import Real, check_order
+from aevb.reparameterization.law import InverseCDF, Law, NormalNoise, normal, uniform
 
 __all__ = [
     "LocationScale",
@@ -44,9 +45,7 @@ class Laplace(LocationScale, distributions.Laplace):
     :math:`v \sim U(-\tfrac12, \tfrac12)`.
     """
 
-    def __init__(
-        self, loc: Tensor | float, scale: Tensor | float, validate_args: bool | None = None
-    ):
+    def __init__(self, loc: Real, scale: Real, validate_args: bool | None = None):
         super().__init__(**self._accept(validate_args, loc=loc, scale=scale))
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
@@ -63,11 +62,7 @@ class StudentT(LocationScale, distributions.StudentT):
     constants = ("df",)
 
     def __init__(
-        self,
-        df: Tensor | float,
-        loc: Tensor | float = 0.0,
-        scale: Tensor | float = 1.0,
-        validate_args: bool | None = None,
+        self, df: Real, loc: Real = 0.0, scale: Real = 1.0, validate_args: bool | None = None
     ):
         super().__init__(**self._accept(validate_args, df=df, loc=loc, scale=scale))
 
@@ -84,19 +79,21 @@ class Logistic(LocationScale, inverse_cdf.Logistic):
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         return torch.logit(uniform(shape, self.loc, generator))
 
+    def icdf(self, value: Tensor) -> Tensor:
+        return inverse_cdf.Logistic(self.loc, self.scale, validate_args=False).icdf(value)
 
-class Uniform(UniformNoise, distributions.Uniform):
+
+class Uniform(InverseCDF, distributions.Uniform):
     r""":math:`p(z) = 1 / (b - a)`, :math:`a \le z \le b`;
     :math:`g(\epsilon) = a + (b - a)\epsilon`. The support moves with both parameters.
     """
 
     arg_constraints = {"low": constraints.real, "high": constraints.real}  # noqa: RUF012
 
-    def __init__(
-        self, low: Tensor | float, high: Tensor | float, validate_args: bool | None = None
-    ):
+    def __init__(self, low: Real, high: Real, validate_args: bool | None = None):
         super().__init__(**self._accept(validate_args, low=low, high=high))
-        self._ordered(validate_args)
+        if validate_args is not False:
+            check_order(self.low, self.high)
 
     @property
     def _inside(self) -> Tensor:
@@ -109,7 +106,7 @@ class Uniform(UniformNoise, distributions.Uniform):
         return location_scale(noise, self.low, self.high - self.low)
 
 
-class Triangular(UniformNoise):
+class Triangular(InverseCDF):
     r""":math:`p(z)` rises from zero at :math:`a` and falls to zero at :math:`b`, along straight
     lines; :math:`g(u) = a + (b - a) \, T_c^{-1}(u)`.
 
@@ -125,16 +122,11 @@ class Triangular(UniformNoise):
         "peak": constraints.unit_interval,
     }
 
-    def __init__(
-        self,
-        low: Tensor | float,
-        high: Tensor | float,
-        peak: Tensor | float = 0.5,
-        validate_args: bool | None = None,
-    ):
+    def __init__(self, low: Real, high: Real, peak: Real = 0.5, validate_args: bool | None = None):
         self._accept(validate_args, low=low, high=high, peak=peak)
         self.low, self.high, self.peak = self.parameters.values()
-        self._ordered(validate_args)
+        if validate_args is not False:
+            check_order(self.low, self.high)
         super().__init__(self.low.shape, validate_args=False)
 
     @constraints.dependent_property(is_discrete=False, event_dim=0)
@@ -171,9 +163,7 @@ class Gaussian(LocationScale, NormalNoise, distributions.Normal):
     :math:`g(\epsilon) = \mu + \sigma\epsilon`. The paper's example.
     """
 
-    def __init__(
-        self, loc: Tensor | float, scale: Tensor | float, validate_args: bool | None = None
-    ):
+    def __init__(self, loc: Real, scale: Real, validate_args: bool | None = None):
         super().__init__(**self._accept(validate_args, loc=loc, scale=scale))
 
 
