@@ -127,22 +127,6 @@ def test_the_map_inverts_the_distribution_function(entry: Entry) -> None:
     torch.testing.assert_close(upper, 1 - u, rtol=1e-9, atol=2e-16)
 
 
-@pytest.mark.parametrize(
-    "entry",
-    [e for e in LAWS if issubclass(e.law, law.InverseCDF)],
-    ids=lambda e: f"{e.name}, {e.family}",
-)
-def test_the_inverse_distribution_function_is_scipys(entry: Entry) -> None:
-    q = entry.member()
-    u = torch.tensor([1e-12, 0.2, 0.5, 0.8, 0.999])
-    expected = torch.tensor(scipy_laws.counterpart(entry).ppf(u))
-    torch.testing.assert_close(q.icdf(u), expected, rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(q.expand((2, 1)).icdf(u), expected.expand(2, 5), rtol=1e-9, atol=0)
-    for bad in (-0.1, 1.5, math.nan):
-        with pytest.raises(ValueError, match=rf"^value: expected probabilities .*, found {bad}$"):
-            q.icdf(torch.tensor([0.5, bad]))
-
-
 def test_both_logistic_maps_give_the_same_draws() -> None:
     first, second = (named("Logistic", family).member() for family in FAMILIES[:2])
     torch.testing.assert_close(first.rsample((9,), seeded()), second.rsample((9,), seeded()))

@@ -52,14 +52,6 @@ def test_a_uniform_density_is_inverted_exactly() -> None:
     assert q.error < 1e-14
 
 
-@pytest.mark.parametrize("panels", [16, 64, 256])
-def test_a_draw_inverts_the_table_to_rounding(panels: int) -> None:
-    q = tabulated(panels, concentration=5.0)
-    u = torch.linspace(1e-4, 1 - 1e-4, 2_001)
-    torch.testing.assert_close(q.cdf(q.g(u)), u, rtol=0, atol=1e-10)
-    torch.testing.assert_close(q.icdf(u), q.g(u), rtol=0, atol=0)
-
-
 def test_the_density_is_normalized() -> None:
     z = torch.tensor([-3.0, 0.0, 2.0, 4.0])
     expected = torch.tensor(stats.vonmises(2.0, loc=0.5).logpdf(z))

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from aevb.reparameterization.law import InverseCDF
+from aevb.reparameterization.law import UniformNoise
 
 __all__ = ["Tabulated"]
 
 NEWTON_STEPS = 6
 
 
-class Tabulated(InverseCDF):
+class Tabulated(UniformNoise):
     r"""A law on an interval, known by its log density up to a constant.
 
     Args:

@@ -12,7 +12,6 @@ from torch import Tensor, distributions
 from torch.distributions import constraints
 
 from aevb.reparameterization import location_scale
-from aevb.reparameterization._arguments import Real
 from aevb.reparameterization.law import NormalNoise, UniformNoise, WholeShapes
 
 __all__ = ["LogNormal", "Gamma", "Dirichlet", "Beta", "ChiSquared", "F", "Sums", "most", "sums"]
@@ -25,7 +24,9 @@ class LogNormal(NormalNoise, distributions.LogNormal):
     :math:`g(\epsilon) = \exp(\mu + \sigma\epsilon)`.
     """
 
-    def __init__(self, loc: Real, scale: Real, validate_args: bool | None = None):
+    def __init__(
+        self, loc: Tensor | float, scale: Tensor | float, validate_args: bool | None = None
+    ):
         super().__init__(**self._accept(validate_args, loc=loc, scale=scale))
 
     def _map(self, noise: Tensor) -> Tensor:
@@ -56,7 +57,12 @@ class Gamma(Sums, UniformNoise, distributions.Gamma):
     arg_constraints = {"concentration": WHOLE, "rate": constraints.positive}  # noqa: RUF012
     constants = ("concentration",)
 
-    def __init__(self, concentration: Real, rate: Real, validate_args: bool | None = None):
+    def __init__(
+        self,
+        concentration: Tensor | float,
+        rate: Tensor | float,
+        validate_args: bool | None = None,
+    ):
         super().__init__(**self._accept(validate_args, concentration=concentration, rate=rate))
 
     def _map(self, noise: Tensor) -> Tensor:
@@ -102,7 +108,10 @@ class Beta(Sums, UniformNoise, distributions.Beta):
     constants = ("concentration1", "concentration0")
 
     def __init__(
-        self, concentration1: Real, concentration0: Real, validate_args: bool | None = None
+        self,
+        concentration1: Tensor | float,
+        concentration0: Tensor | float,
+        validate_args: bool | None = None,
     ):
         super().__init__(
             **self._accept(
@@ -127,7 +136,7 @@ class ChiSquared(Sums, NormalNoise, distributions.Chi2):
     arg_constraints = {"df": WHOLE}  # noqa: RUF012
     constants = ("df",)
 
-    def __init__(self, df: Real, validate_args: bool | None = None):
+    def __init__(self, df: Tensor | float, validate_args: bool | None = None):
         super().__init__(**self._accept(validate_args, df=df))
 
     def _map(self, noise: Tensor) -> Tensor:
@@ -143,7 +152,7 @@ class F(Sums, NormalNoise, distributions.FisherSnedecor):
     arg_constraints = {"df1": WHOLE, "df2": WHOLE}  # noqa: RUF012
     constants = ("df1", "df2")
 
-    def __init__(self, df1: Real, df2: Real, validate_args: bool | None = None):
+    def __init__(self, df1: Tensor | float, df2: Tensor | float, validate_args: bool | None = None):
         super().__init__(**self._accept(validate_args, df1=df1, df2=df2))
 
     def _map(self, noise: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, distributions
 from torch.distributions import constraints
 
-from aevb.reparameterization._arguments import Real
 from aevb.reparameterization.law import Law, NormalNoise, normal
 from aevb.reparameterization.loc_scale import student_t_noise
 
@@ -70,7 +69,11 @@ class MultivariateStudentT(Elliptical):
     support = constraints.real_vector
 
     def __init__(
-        self, df: Real, loc: Tensor, scale_tril: Tensor, validate_args: bool | None = None
+        self,
+        df: Tensor | float,
+        loc: Tensor,
+        scale_tril: Tensor,
+        validate_args: bool | None = None,
     ):
         self._accept(validate_args, df=df, loc=loc, scale_tril=scale_tril)
         self.df, self.loc, self.scale_tril = self.parameters.values()

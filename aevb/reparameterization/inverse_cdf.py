@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, distributions
 from torch.distributions import AffineTransform, ExpTransform, SigmoidTransform, constraints
 
-from aevb.reparameterization._arguments import Real, check_order
-from aevb.reparameterization.law import InverseCDF, WholeShapes
+from aevb.reparameterization.law import UniformNoise, WholeShapes
 
 __all__ = [
     "Exponential",
@@ -29,24 +28,26 @@ __all__ = [
 ]
 
 
-class Exponential(InverseCDF, distributions.Exponential):
+class Exponential(UniformNoise, distributions.Exponential):
     r""":math:`p(z) = \lambda e^{-\lambda z}`, :math:`z \ge 0`;
     :math:`g(u) = -\log(1 - u) / \lambda`.
     """
 
-    def __init__(self, rate: Real, validate_args: bool | None = None):
+    def __init__(self, rate: Tensor | float, validate_args: bool | None = None):
         super().__init__(**self._accept(validate_args, rate=rate))
 
     def _map(self, noise: Tensor) -> Tensor:
         return -torch.log1p(-noise) / self.rate
 
 
-class Cauchy(InverseCDF, distributions.Cauchy):
+class Cauchy(UniformNoise, distributions.Cauchy):
     r""":math:`p(z) = 1 / \bigl(\pi\gamma(1 + t^2)\bigr)`, :math:`t = (z - a) / \gamma`;
     :math:`g(u) = a + \gamma \tan\bigl(\pi(u - \tfrac12)\bigr)`. It has no mean.
     """
 
-    def __init__(self, loc: Real, scale: Real, validate_args: bool | None = None):
+    def __init__(
+        self, loc: Tensor | float, scale: Tensor | float, validate_args: bool | None = None
+    ):
         super().__init__(**self._accept(validate_args, loc=loc, scale=scale))
 
     def _map(self, noise: Tensor) -> Tensor:
@@ -55,7 +56,7 @@ class Cauchy(InverseCDF, distributions.Cauchy):
         return self.loc + self.scale * tangent
 
 
-class Logistic(InverseCDF, distributions.TransformedDistribution):
+class Logistic(UniformNoise, distributions.TransformedDistribution):
     r""":math:`p(z) = e^{-t} / \bigl(s (1 + e^{-t})^2\bigr)`, :math:`t = (z - \mu) / s`;
     :math:`g(u) = \mu + s \log\bigl(u / (1 - u)\bigr)`.
     """
@@ -63,7 +64,9 @@ class Logistic(InverseCDF, distributions.TransformedDistribution):
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}  # noqa: RUF012
     support = constraints.real
 
-    def __init__(self, loc: Real, scale: Real, validate_args: bool | None = None):
+    def __init__(
+        self, loc: Tensor | float, scale: Tensor | float, validate_args: bool | None = None
+    ):
         self._accept(validate_args, loc=loc, scale=scale)
         self.loc, self.scale = self.parameters.values()
         unit = distributions.Uniform(torch.zeros_like(self.loc), 1.0, validate_args=False)
@@ -82,7 +85,7 @@ class Logistic(InverseCDF, distributions.TransformedDistribution):
         return self.loc + self.scale * torch.logit(noise)
 
 
-class Rayleigh(InverseCDF, distributions.TransformedDistribution):
+class Rayleigh(UniformNoise, distributions.TransformedDistribution):
     r""":math:`p(z) = (z / \sigma^2) \, e^{-z^2 / 2\sigma^2}`, :math:`z > 0`;
     :math:`g(u) = \sigma \sqrt{-2 \log(1 - u)}`. It is the Weibull law with exponent 2.
     """
@@ -90,7 +93,7 @@ class Rayleigh(InverseCDF, distributions.TransformedDistribution):
     arg_constraints = {"scale": constraints.positive}  # noqa: RUF012
     support = constraints.positive
 
-    def __init__(self, scale: Real, validate_args: bool | None = None):
+    def __init__(self, scale: Tensor | float, validate_args: bool | None = None):
         self._accept(validate_args, scale=scale)
         (self.scale,) = self.parameters.values()
         weibull = distributions.Weibull(
@@ -110,12 +113,14 @@ class Rayleigh(InverseCDF, distributions.TransformedDistribution):
         return self.scale * torch.sqrt(-2 * torch.log1p(-noise))
 
 
-class Pareto(InverseCDF, distributions.Pareto):
+class Pareto(UniformNoise, distributions.Pareto):
     r""":math:`p(z) = \alpha x_m^\alpha z^{-\alpha - 1}`, :math:`z \ge x_m`;
     :math:`g(u) = x_m (1 - u)^{-1/\alpha}`. The support moves with :math:`x_m`, the ``scale``.
     """
 
-    def __init__(self, scale: Real, alpha: Real, validate_args: bool | None = None):
+    def __init__(
+        self, scale: Tensor | float, alpha: Tensor | float, validate_args: bool | None = None
+    ):
         super().__init__(**self._accept(validate_args, scale=scale, alpha=alpha))
 
     @property
@@ -126,30 +131,36 @@ class Pareto(InverseCDF, distributions.Pareto):
         return self.scale * torch.exp(-torch.log1p(-noise) / self.alpha)
 
 
-class Weibull(InverseCDF, distributions.Weibull):
+class Weibull(UniformNoise, distributions.Weibull):
     r""":math:`p(z) = \tfrac k\lambda (z/\lambda)^{k-1} e^{-(z/\lambda)^k}`, :math:`z > 0`;
     :math:`g(u) = \lambda \bigl(-\log(1 - u)\bigr)^{1/k}`, with :math:`k` the ``concentration``.
     """
 
-    def __init__(self, scale: Real, concentration: Real, validate_args: bool | None = None):
+    def __init__(
+        self,
+        scale: Tensor | float,
+        concentration: Tensor | float,
+        validate_args: bool | None = None,
+    ):
         super().__init__(**self._accept(validate_args, scale=scale, concentration=concentration))
 
     def _map(self, noise: Tensor) -> Tensor:
         return self.scale * (-torch.log1p(-noise)) ** (1 / self.concentration)
 
 
-class Reciprocal(InverseCDF, distributions.TransformedDistribution):
+class Reciprocal(UniformNoise, distributions.TransformedDistribution):
     r""":math:`p(z) = 1 / \bigl(z \log(b/a)\bigr)`, :math:`a \le z \le b`;
     :math:`g(u) = a (b/a)^u`. The logarithm is uniform, and both ends of the support move.
     """
 
     arg_constraints = {"low": constraints.positive, "high": constraints.positive}  # noqa: RUF012
 
-    def __init__(self, low: Real, high: Real, validate_args: bool | None = None):
+    def __init__(
+        self, low: Tensor | float, high: Tensor | float, validate_args: bool | None = None
+    ):
         self._accept(validate_args, low=low, high=high)
         self.low, self.high = self.parameters.values()
-        if validate_args is not False:
-            check_order(self.low, self.high)
+        self._ordered(validate_args)
         logarithm = distributions.Uniform(self.low.log(), self.high.log(), validate_args=False)
         super().__init__(logarithm, [ExpTransform()], validate_args=False)
 
@@ -176,7 +187,7 @@ class Reciprocal(InverseCDF, distributions.TransformedDistribution):
         return self.low * torch.exp(noise * (self.high / self.low).log())
 
 
-class Gompertz(InverseCDF):
+class Gompertz(UniformNoise):
     r""":math:`p(z) = b \eta \exp\bigl(bz - \eta (e^{bz} - 1)\bigr)`, :math:`z \ge 0`;
     :math:`g(u) = \tfrac1b \log\bigl(1 - \log(1 - u) / \eta\bigr)`; :math:`\eta` is the
     ``concentration`` and :math:`b` the ``rate``.
@@ -188,7 +199,12 @@ class Gompertz(InverseCDF):
     }
     support = constraints.nonnegative
 
-    def __init__(self, concentration: Real, rate: Real, validate_args: bool | None = None):
+    def __init__(
+        self,
+        concentration: Tensor | float,
+        rate: Tensor | float,
+        validate_args: bool | None = None,
+    ):
         self._accept(validate_args, concentration=concentration, rate=rate)
         self.concentration, self.rate = self.parameters.values()
         super().__init__(self.rate.shape, validate_args=False)
@@ -205,19 +221,21 @@ class Gompertz(InverseCDF):
         return torch.log1p(-torch.log1p(-noise) / self.concentration) / self.rate
 
 
-class Gumbel(InverseCDF, distributions.Gumbel):
+class Gumbel(UniformNoise, distributions.Gumbel):
     r""":math:`p(z) = \tfrac1\beta e^{-(t + e^{-t})}`, :math:`t = (z - \mu) / \beta`;
     :math:`g(u) = \mu - \beta \log(-\log u)`.
     """
 
-    def __init__(self, loc: Real, scale: Real, validate_args: bool | None = None):
+    def __init__(
+        self, loc: Tensor | float, scale: Tensor | float, validate_args: bool | None = None
+    ):
         super().__init__(**self._accept(validate_args, loc=loc, scale=scale))
 
     def _map(self, noise: Tensor) -> Tensor:
         return self.loc - self.scale * torch.log(-torch.log(noise))
 
 
-class Erlang(WholeShapes, InverseCDF, distributions.Gamma):
+class Erlang(WholeShapes, UniformNoise, distributions.Gamma):
     r""":math:`p(z) = \lambda^k z^{k-1} e^{-\lambda z} / (k - 1)!`, :math:`z \ge 0`;
     :math:`g(u) = P^{-1}(k, u) / \lambda` with :math:`P` the regularized incomplete gamma function.
 
@@ -232,7 +250,12 @@ class Erlang(WholeShapes, InverseCDF, distributions.Gamma):
     }
     constants = ("concentration",)
 
-    def __init__(self, concentration: Real, rate: Real, validate_args: bool | None = None):
+    def __init__(
+        self,
+        concentration: Tensor | float,
+        rate: Tensor | float,
+        validate_args: bool | None = None,
+    ):
         super().__init__(**self._accept(validate_args, concentration=concentration, rate=rate))
 
     def _map(self, noise: Tensor) -> Tensor:

@@ -8,15 +8,22 @@ moments, divergences and distribution function are then PyTorch's, and only the 
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from aevb.reparameterization._arguments import WANTED, as_tensors, broadcast, check_value, of, sizes
+__all__ = ["Law", "NormalNoise", "UniformNoise", "WholeShapes", "normal", "uniform"]
 
-__all__ = ["InverseCDF", "Law", "NormalNoise", "UniformNoise", "WholeShapes", "normal", "uniform"]
+WANTED = {
+    constraints.real: "a finite number",
+    constraints.positive: "a positive number",
+    constraints.positive_integer: "a positive integer",
+    constraints.unit_interval: "a number between 0 and 1",
+    constraints.lower_cholesky: "a lower-triangular matrix with a positive diagonal",
+}
 
 
 def uniform(shape: Sequence[int], like: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -104,7 +111,7 @@ class Law(Distribution):
         """
         wanted = self.batch_shape + self._noise_shape
         if noise.shape[noise.dim() - len(wanted) :] != wanted:
-            raise ValueError(f"noise: expected shape (..., {sizes(wanted)}), found {of(noise)}")
+            raise ValueError(f"noise: expected shape (..., {_sizes(wanted)}), found {_of(noise)}")
         return self._map(noise)
 
     def rsample(
@@ -133,12 +140,27 @@ class Law(Distribution):
 
         Outside the support it is :math:`-\infty`, and its gradient zero.
         """
-        check_value(value, self.batch_shape, self.event_shape)
+        value = self._checked(value)
         support: Any = self.support
         inside = support.check(value)
         whole = inside.reshape(inside.shape + (1,) * len(self.event_shape))
         density = self._log_density(torch.where(whole, value, self._inside.detach()))
         return torch.where(inside, density, -math.inf)
+
+    def _checked(self, value: Tensor) -> Tensor:
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            found = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            raise TypeError(f"value: expected a tensor of real numbers, found {found}")
+        if value.isnan().any():
+            raise ValueError("value: expected numbers, found nan")
+        wanted = self.batch_shape + self.event_shape
+        event = value.shape[max(0, value.dim() - len(self.event_shape)) :]
+        if event != self.event_shape or not _broadcast(value.shape, wanted):
+            raise ValueError(
+                f"value: expected a shape that broadcasts with ({_sizes(wanted)}), "
+                f"found {_of(value)}"
+            )
+        return value
 
     # ---- The parameters -------------------------------------------------------------------------
 
@@ -149,15 +171,15 @@ class Law(Distribution):
             The keyword arguments with which PyTorch's own constructor need not check again.
         """
         ranks = {name: self.arg_constraints[name].event_dim for name in given}
-        tensors = as_tensors(given)
+        tensors = _as_tensors(given)
         for name, tensor in tensors.items():
             if tensor.dim() < ranks[name]:
                 raise ValueError(
-                    f"{name}: expected at least {ranks[name]} dimension(s), found {of(tensor)}"
+                    f"{name}: expected at least {ranks[name]} dimension(s), found {_of(tensor)}"
                 )
         shapes = {name: t.shape[: t.dim() - ranks[name]] for name, t in tensors.items()}
-        if not broadcast(*shapes.values()):
-            found = ", ".join(f"({sizes(shape)})" for shape in shapes.values())
+        if not _broadcast(*shapes.values()):
+            found = ", ".join(f"({_sizes(shape)})" for shape in shapes.values())
             names = ", ".join(shapes)
             raise ValueError(f"{names}: expected batch shapes that broadcast, found {found}")
         batch = torch.broadcast_shapes(*shapes.values())
@@ -183,6 +205,13 @@ class Law(Distribution):
     def _wanted(self, constraint: constraints.Constraint, found: Tensor) -> str:
         return f"{WANTED[constraint]}, found {found.tolist()}"
 
+    def _ordered(self, validate_args: bool | None) -> None:
+        """Refuses a ``high`` that is not above ``low``."""
+        low, high = self.parameters["low"], self.parameters["high"]
+        if validate_args is not False and not (low < high).all():
+            found, least = high.detach()[~(low < high)][0], low.detach()[~(low < high)][0]
+            raise ValueError(f"high: expected more than low, {least:g}, found {found:g}")
+
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         """The same law with a larger batch shape; nothing is copied."""
         grown: dict[str, Any] = {"validate_args": False}
@@ -198,7 +227,7 @@ class Law(Distribution):
 
     def __repr__(self) -> str:
         shown = (
-            f"{name}: {tensor.item():g}" if tensor.numel() == 1 else f"{name}: {of(tensor)}"
+            f"{name}: {tensor.item():g}" if tensor.numel() == 1 else f"{name}: {_of(tensor)}"
             for name, tensor in self.parameters.items()
         )
         return f"{type(self).__name__}({', '.join(shown)})"
@@ -209,18 +238,6 @@ class UniformNoise(Law):
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         return uniform(shape, self._first, generator)
-
-
-class InverseCDF(UniformNoise):
-    r"""A law whose map is its inverse CDF, :math:`g(u) = F^{-1}(u)`."""
-
-    def icdf(self, value: Tensor) -> Tensor:
-        """``g`` at any probabilities that broadcast with the batch shape, 0 and 1 among them."""
-        outside = ~((value >= 0) & (value <= 1))
-        if outside.any():
-            found = value.detach()[outside][0].item()
-            raise ValueError(f"value: expected probabilities between 0 and 1, found {found:g}")
-        return self._map(value)
 
 
 class NormalNoise(Law):
@@ -244,3 +261,30 @@ class WholeShapes(Law):
             f"values use torch.distributions.{theirs.__name__}{built} reparameterized "
             "implicitly (Figurnov et al., 2018)"
         )
+
+
+def _as_tensors(given: dict[str, Any]) -> dict[str, Tensor]:
+    for name, value in given.items():
+        if not isinstance(value, Tensor | int | float):
+            raise TypeError(f"{name}: expected a number or a tensor, found {value!r}")
+    found = [value for value in given.values() if isinstance(value, Tensor)]
+    real = [tensor.dtype for tensor in found if tensor.is_floating_point()]
+    dtype = reduce(torch.promote_types, real) if real else torch.get_default_dtype()
+    device = found[0].device if found else None
+    return {name: torch.as_tensor(v, dtype=dtype, device=device) for name, v in given.items()}
+
+
+def _broadcast(*shapes: Sequence[int]) -> bool:
+    try:
+        torch.broadcast_shapes(*map(tuple, shapes))
+    except RuntimeError:
+        return False
+    return True
+
+
+def _sizes(shape: Sequence[int]) -> str:
+    return ", ".join(str(size) for size in shape)
+
+
+def _of(tensor: Tensor) -> str:
+    return f"shape ({_sizes(tensor.shape)})"

@@ -14,8 +14,7 @@ from torch import Tensor, distributions
 from torch.distributions import constraints
 
 from aevb.reparameterization import inverse_cdf, location_scale
-from aevb.reparameterization._arguments import Real, check_order
-from aevb.reparameterization.law import InverseCDF, Law, NormalNoise, normal, uniform
+from aevb.reparameterization.law import Law, NormalNoise, UniformNoise, normal, uniform
 
 __all__ = [
     "LocationScale",
@@ -45,7 +44,9 @@ class Laplace(LocationScale, distributions.Laplace):
     :math:`v \sim U(-\tfrac12, \tfrac12)`.
     """
 
-    def __init__(self, loc: Real, scale: Real, validate_args: bool | None = None):
+    def __init__(
+        self, loc: Tensor | float, scale: Tensor | float, validate_args: bool | None = None
+    ):
         super().__init__(**self._accept(validate_args, loc=loc, scale=scale))
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
@@ -62,7 +63,11 @@ class StudentT(LocationScale, distributions.StudentT):
     constants = ("df",)
 
     def __init__(
-        self, df: Real, loc: Real = 0.0, scale: Real = 1.0, validate_args: bool | None = None
+        self,
+        df: Tensor | float,
+        loc: Tensor | float = 0.0,
+        scale: Tensor | float = 1.0,
+        validate_args: bool | None = None,
     ):
         super().__init__(**self._accept(validate_args, df=df, loc=loc, scale=scale))
 
@@ -79,21 +84,19 @@ class Logistic(LocationScale, inverse_cdf.Logistic):
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         return torch.logit(uniform(shape, self.loc, generator))
 
-    def icdf(self, value: Tensor) -> Tensor:
-        return inverse_cdf.Logistic(self.loc, self.scale, validate_args=False).icdf(value)
 
-
-class Uniform(InverseCDF, distributions.Uniform):
+class Uniform(UniformNoise, distributions.Uniform):
     r""":math:`p(z) = 1 / (b - a)`, :math:`a \le z \le b`;
     :math:`g(\epsilon) = a + (b - a)\epsilon`. The support moves with both parameters.
     """
 
     arg_constraints = {"low": constraints.real, "high": constraints.real}  # noqa: RUF012
 
-    def __init__(self, low: Real, high: Real, validate_args: bool | None = None):
+    def __init__(
+        self, low: Tensor | float, high: Tensor | float, validate_args: bool | None = None
+    ):
         super().__init__(**self._accept(validate_args, low=low, high=high))
-        if validate_args is not False:
-            check_order(self.low, self.high)
+        self._ordered(validate_args)
 
     @property
     def _inside(self) -> Tensor:
@@ -106,7 +109,7 @@ class Uniform(InverseCDF, distributions.Uniform):
         return location_scale(noise, self.low, self.high - self.low)
 
 
-class Triangular(InverseCDF):
+class Triangular(UniformNoise):
     r""":math:`p(z)` rises from zero at :math:`a` and falls to zero at :math:`b`, along straight
     lines; :math:`g(u) = a + (b - a) \, T_c^{-1}(u)`.
 
@@ -122,11 +125,16 @@ class Triangular(InverseCDF):
         "peak": constraints.unit_interval,
     }
 
-    def __init__(self, low: Real, high: Real, peak: Real = 0.5, validate_args: bool | None = None):
+    def __init__(
+        self,
+        low: Tensor | float,
+        high: Tensor | float,
+        peak: Tensor | float = 0.5,
+        validate_args: bool | None = None,
+    ):
         self._accept(validate_args, low=low, high=high, peak=peak)
         self.low, self.high, self.peak = self.parameters.values()
-        if validate_args is not False:
-            check_order(self.low, self.high)
+        self._ordered(validate_args)
         super().__init__(self.low.shape, validate_args=False)
 
     @constraints.dependent_property(is_discrete=False, event_dim=0)
@@ -163,7 +171,9 @@ class Gaussian(LocationScale, NormalNoise, distributions.Normal):
     :math:`g(\epsilon) = \mu + \sigma\epsilon`. The paper's example.
     """
 
-    def __init__(self, loc: Real, scale: Real, validate_args: bool | None = None):
+    def __init__(
+        self, loc: Tensor | float, scale: Tensor | float, validate_args: bool | None = None
+    ):
         super().__init__(**self._accept(validate_args, loc=loc, scale=scale))
 
 
