@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 from aevb import estimators
 
 __all__ = [
+    "EM_LEAPFROG_STEPS",
+    "EM_UPDATES",
     "ESTIMATORS",
     "LATENT_DIMS",
     "PRESETS",
@@ -40,8 +42,9 @@ EVALUATED = {"smoke": 20, "quick": 100, "paper": 1_000}
 EM_UPDATES = 5
 """Weight updates of an iteration of Monte Carlo EM. Those of the first are its warm-up. A longer
 one does not fit the paper: its curve is up, and near its end, at the thirteenth iteration."""
-EM_COUNTS = 10 + EM_UPDATES
-"""How often such an iteration counts each datapoint: ten leapfrog steps and the updates. Every
+EM_LEAPFROG_STEPS = 10
+EM_COUNTS = EM_LEAPFROG_STEPS + EM_UPDATES
+"""How often such an iteration counts each datapoint: once for each leapfrog step and update. Every
 abscissa of the paper's MCEM curves is a multiple of 15 N."""
 LIKELIHOOD_STEP_SIZE = 0.1
 """Of the paper's three, the one that its rule selects in both panels of Figure 3 and for all three

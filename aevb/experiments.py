@@ -28,6 +28,8 @@ from aevb import (
     wake_sleep,
 )
 from aevb._specification import (
+    EM_LEAPFROG_STEPS,
+    EM_UPDATES,
     ESTIMATORS,
     LATENT_DIMS,
     PRESETS,
@@ -227,6 +229,8 @@ def _step(experiment: Experiment) -> Callable[[Any, Tensor], tuple[Any, Any]]:
     if isinstance(experiment, LowerBound) and experiment.algorithm == "aevb":
         estimator = ESTIMATORS[experiment.estimator]
         return functools.partial(step, estimator=estimator, samples=experiment.noise_samples)
+    if experiment.algorithm == "mcem":  # what its steps count
+        return functools.partial(step, leapfrog_steps=EM_LEAPFROG_STEPS, weight_updates=EM_UPDATES)
     return step
 
 

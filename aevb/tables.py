@@ -24,7 +24,8 @@ __all__ = [
 
 DATASETS = {"mnist": "MNIST", "frey-face": "Frey Face"}
 ALGORITHMS = {"aevb": "AEVB", "wake-sleep": "wake-sleep", "mcem": "MCEM"}
-PANELS = {"latent_dim": "$N_z = {}$", "n_train": "$N_\\mathrm{{train}} = {:,}$"}
+PANELS = {"latent_dim": "N_z", "n_train": "N_\\mathrm{train}"}
+"""What tells a figure's panels apart, as a symbol."""
 SETTINGS = {
     "latent_dim": "latent variables, $N_z$",
     "hidden": "tanh units of each network",
@@ -90,9 +91,7 @@ def _shared(key: str, records: Sequence[Record], panel: str) -> str:
         return ", ".join(f"{n:,}" for n in found)
     values = {n: _listed(sorted(set(shown))) for n, shown in found.items()}
     usual, _ = Counter(values.values()).most_common(1)[0]
-    other = [
-        f"{value} at {PANELS[panel].format(n)}" for n, value in values.items() if value != usual
-    ]
+    other = [f"{value} at {_at(panel, n)}" for n, value in values.items() if value != usual]
     return "; ".join([usual, *other])
 
 
@@ -158,8 +157,7 @@ def differences(rows: Iterable[Row], dataset: str, algorithm: str = "aevb") -> s
         last = found[max(found)]
         sides = [number(last.ours, form), number(last.paper, form)]
         body.append([f"{n:,}, {split}", *gaps, *sides])
-    name = PANELS[panel].format(0).split(" =")[0] + "$"
-    header = [f"{DATASETS[dataset]}, {ALGORITHMS[algorithm]}, {name}"]
+    header = [f"{DATASETS[dataset]}, {ALGORITHMS[algorithm]}, ${PANELS[panel]}$"]
     return markdown([*header, *(_power(x) for x in places), "ours", "paper's"], body)
 
 
@@ -202,13 +200,17 @@ def variants(records: Iterable[Record], places: Sequence[float] = (1e6, 3e6, 1e7
     return markdown(["test − the paper's", "run", *(_power(x) for x in places)], body)
 
 
+def _at(panel: str, n: int) -> str:
+    return f"${PANELS[panel]} = {n:,}$"
+
+
 def _panel(record: Record) -> str:
     """What a figure's panel is called, and the algorithm where it is not AEVB in Figure 2."""
     key = reference.key_of(record)
     if record.figure == "figure-3":
-        return f"{ALGORITHMS[key.algorithm]}, {PANELS['n_train'].format(key.n_train)}"
+        return f"{ALGORITHMS[key.algorithm]}, {_at('n_train', key.n_train)}"
     other = "" if key.algorithm == "aevb" else f", {ALGORITHMS[key.algorithm]}"
-    return f"{DATASETS[key.dataset]}, {PANELS['latent_dim'].format(key.latent_dim)}{other}"
+    return f"{DATASETS[key.dataset]}, {_at('latent_dim', key.latent_dim)}{other}"
 
 
 def _changes(own: Record, other: Record) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal
 
 from aevb import reparameterization
+from aevb.marginal_likelihood._checks import check_numbers
 from aevb.models import LatentVariableModel
 
 __all__ = ["Importance", "importance_sampling"]
@@ -88,7 +89,7 @@ def importance_sampling(
         totals.append(total)
         squares.append(square)
     total, square = torch.cat(totals), torch.cat(squares)
-    _check_weights(total)
+    check_numbers(total.isnan() | (total == math.inf))
     # Both logarithms, so that neither sum can overflow.
     effective = (2 * total - square).exp().clamp(1, samples)
     variance = (samples / effective - 1) / (samples - 1) if samples > 1 else total * math.nan
@@ -158,13 +159,4 @@ def _check_proposal(proposal: Gaussian, expected: tuple[int, int]) -> None:
         raise ValueError(
             f"proposal: expected the batch shape {expected[:1]} and the event shape {expected[1:]},"
             f" found {batch} and {event}"
-        )
-
-
-def _check_weights(total: Tensor) -> None:
-    lost = total.isnan() | (total == math.inf)
-    if lost.any():
-        raise ValueError(
-            "model: expected a log joint density that is a number, found another value for "
-            f"{int(lost.sum()):,} of {len(lost):,} datapoints"
         )

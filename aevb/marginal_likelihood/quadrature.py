@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from aevb.marginal_likelihood._checks import check_numbers
 from aevb.marginal_likelihood.resampling import pairwise_log_likelihood
 from aevb.models import LatentVariableModel
 
@@ -170,7 +171,7 @@ def _shared(model: LatentVariableModel, x: Tensor, nodes: Tensor) -> Tensor:
         log_likelihood = pairwise_log_likelihood(model.generative_model(z), x)  # (g, M)
         parts.append((model.prior.log_prob(z)[:, None] + log_likelihood).T)
     values = torch.cat(parts, 1)
-    _check_values(values.isnan().any(1) | (values == math.inf).any(1))
+    check_numbers(values.isnan().any(1) | (values == math.inf).any(1))
     return values.view(-1, nodes.shape[1])
 
 
@@ -190,7 +191,7 @@ def _refined(model: LatentVariableModel, x: Tensor, level: _Level, high: Tensor)
     )
     lost = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     lost[owners[values.isnan() | (values == math.inf)]] = True
-    _check_values(lost)
+    check_numbers(lost)
     return _Level(owner, parents, values.view(nodes.shape[:2]), h)
 
 
@@ -230,11 +231,3 @@ def _log_sum(owner: Tensor, values: Tensor, count: int) -> Tensor:
     shift = torch.where(shift.isfinite(), shift, 0.0)
     sums = torch.zeros_like(shift).index_add(0, owner, (values - shift[owner]).exp())
     return shift + sums.log()
-
-
-def _check_values(lost: Tensor) -> None:
-    if lost.any():
-        raise ValueError(
-            "model: expected a log joint density that is a number, found another value for "
-            f"{int(lost.sum()):,} of {len(lost):,} datapoints"
-        )

@@ -102,7 +102,8 @@ def reciprocal_importance_sampling(
             explains best one half of the fitted draws from the other; ``gaussian``, with all
             covariances; or ``diagonal``.
         start: Where the chains begin: at a draw of the ``recognition`` model, of the ``prior``, or
-            ``resampled`` from many draws of the prior (:func:`~aevb.marginal_likelihood.resample`).
+            ``resampled`` from many draws of the prior
+            (:func:`~aevb.marginal_likelihood.resampling.resample`).
         step_size: Where the tuning of the leapfrog's step size begins.
         batch: How many datapoints are handled at once: memory, not the quality of the result.
         generator: The source of randomness.

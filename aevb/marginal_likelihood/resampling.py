@@ -11,6 +11,7 @@ from torch.distributions import Bernoulli, Distribution, Normal
 from torch.nn.functional import softplus
 
 from aevb import reparameterization
+from aevb.marginal_likelihood._checks import check_numbers
 from aevb.models import LatentVariableModel
 
 __all__ = ["pairwise_log_likelihood", "resample"]
@@ -47,12 +48,7 @@ def resample(
         raise ValueError(f"candidates: expected at least 1, found {candidates}")
     z = reparameterization.sample(model.prior, candidates, generator)
     log_weight = pairwise_log_likelihood(model.generative_model(z), x)
-    lost = log_weight.isnan().any(0)
-    if lost.any():
-        raise ValueError(
-            "model: expected a log-likelihood that is a number, found another value for "
-            f"{int(lost.sum()):,} of {len(lost):,} datapoints"
-        )
+    check_numbers(log_weight.isnan().any(0))
     uniform = torch.rand(log_weight.shape, generator=generator, dtype=z.dtype, device=z.device)
     gumbel = -(-uniform.clamp(min=torch.finfo(z.dtype).tiny).log()).log()
     return z[(log_weight + gumbel).argmax(0)]

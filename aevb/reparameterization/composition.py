@@ -12,6 +12,7 @@ from torch import Tensor, distributions
 from torch.distributions import constraints
 
 from aevb.reparameterization import location_scale
+from aevb.reparameterization.inverse_cdf import Erlang
 from aevb.reparameterization.law import NormalNoise, UniformNoise, WholeShapes
 
 __all__ = ["LogNormal", "Gamma", "Dirichlet", "Beta", "ChiSquared", "F", "Sums", "most", "sums"]
@@ -46,24 +47,13 @@ class Sums(WholeShapes):
         return torch.Size([sum(most(count) for count in self._counts)])
 
 
-class Gamma(Sums, UniformNoise, distributions.Gamma):
+class Gamma(Sums, Erlang):
     r""":math:`p(z) = \lambda^k z^{k-1} e^{-\lambda z} / (k - 1)!`, :math:`z \ge 0`;
     :math:`g(u) = -\tfrac1\lambda \sum_{i=1}^k \log u_i`, a sum of :math:`k` exponential draws.
 
     :math:`k` is the ``concentration``. The ``rate`` is one over the scale that the noise is
-    multiplied with.
+    multiplied with. The law is Erlang's, by another map.
     """
-
-    arg_constraints = {"concentration": WHOLE, "rate": constraints.positive}  # noqa: RUF012
-    constants = ("concentration",)
-
-    def __init__(
-        self,
-        concentration: Tensor | float,
-        rate: Tensor | float,
-        validate_args: bool | None = None,
-    ):
-        super().__init__(**self._accept(validate_args, concentration=concentration, rate=rate))
 
     def _map(self, noise: Tensor) -> Tensor:
         (total,) = sums(-noise.log(), self._counts)
