@@ -122,6 +122,7 @@ _SETTINGS: dict[str, Any] = {
     "initial_std": float,
     "split_seed": int,
     "evaluated": int,
+    "candidates": int,
     "draws": int,
     "burn_in": int,
     "leapfrog_steps": int,

@@ -39,6 +39,7 @@ WARM_UP = {"smoke": 20, "quick": 100, "paper": 100}
 LIKELIHOOD_SAMPLES = {"smoke": 90_000, "quick": 300_000, "paper": 60_000_000}
 """Of Figure 3: both panels print 60 million samples."""
 EVALUATED = {"smoke": 20, "quick": 100, "paper": 1_000}
+CANDIDATES = {"smoke": 1_024, "quick": 4_096, "paper": 16_384}
 EM_UPDATES = 5
 """Weight updates of an iteration of Monte Carlo EM. Those of the first are its warm-up. A longer
 one does not fit the paper: its curve is up, and near its end, at the thirteenth iteration."""
@@ -201,6 +202,8 @@ class MarginalLikelihood(Experiment):
     """The training images used: 1,000 or 50,000 in the paper, the first of the set."""
     evaluated: int = _THE_PANELS
     """The datapoints of the training and of the test set whose likelihood is estimated: 1,000."""
+    candidates: int = _THE_PANELS
+    """Draws of the prior among which each chain finds its start: 16,384."""
     draws: int = 50
     """The posterior draws of each estimate."""
     burn_in: int = 50
@@ -229,6 +232,7 @@ class MarginalLikelihood(Experiment):
             "samples": max(budget, 2 * EM_COUNTS * self.n_train) if em else budget,
             "keep_weights": self.seed == 0 and self.preset == "paper",
             "evaluated": EVALUATED[self.preset],
+            "candidates": CANDIDATES[self.preset],
         }
 
     @property
@@ -241,7 +245,7 @@ class MarginalLikelihood(Experiment):
 
 _LEAST = {
     **dict.fromkeys(("latent_dim", "hidden", "minibatch", "noise_samples", "samples"), 1),
-    **dict.fromkeys(("evaluated", "draws", "leapfrog_steps"), 1),
+    **dict.fromkeys(("evaluated", "candidates", "draws", "leapfrog_steps"), 1),
     **dict.fromkeys(("warm_up", "seed", "split_seed", "burn_in"), 0),
 }
 """The least that each integer may be."""

@@ -194,7 +194,7 @@ def minibatches(train: Tensor, size: int, generator: torch.Generator) -> Iterato
             train.device
         )
 
-    return (train[indices()] for _ in itertools.count())
+    return (train.index_select(0, indices()) for _ in itertools.count())
 
 
 def fetch(

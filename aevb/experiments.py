@@ -265,6 +265,7 @@ def _likelihoods(
         burn_in=experiment.burn_in,
         leapfrog_steps=experiment.leapfrog_steps,
         start="resampled",
+        candidates=experiment.candidates,
         generator=noise,
     )
     return {

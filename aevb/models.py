@@ -30,7 +30,8 @@ class LatentVariableModel(nn.Module):
     def prior(self) -> Independent:
         r"""The prior :math:`p(z) = \mathcal{N}(0, I)`, event shape ``(J,)``."""
         zero = next(self.parameters(), torch.zeros(())).new_zeros(self.latent_dim)
-        return Independent(Normal(zero, torch.ones_like(zero)), 1, validate_args=False)
+        normal = Normal(zero, torch.ones_like(zero), validate_args=False)
+        return Independent(normal, 1, validate_args=False)
 
     def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
         r"""The log joint density :math:`\log p_\theta(z) + \log p_\theta(x|z)`.

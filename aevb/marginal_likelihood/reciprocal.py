@@ -25,6 +25,7 @@ from aevb.models import LatentVariableModel
 __all__ = ["DENSITIES", "Reciprocal", "reciprocal_importance_sampling"]
 
 DENSITIES = ("kde", "gaussian", "diagonal")
+STARTS = ("recognition", "prior", "resampled")
 MOST_DIMS = 5
 """A kernel density estimate from some tens of draws is no use in more dimensions."""
 MULTIPLES = tuple(0.2 * n for n in range(1, 11))
@@ -36,21 +37,6 @@ EXACT = "donot_use_mm_for_euclid_dist"
 """Distances as differences: the faster way through products cancels digits."""
 JITTER = 0.5
 """Four leapfrog steps tuned to 90 % acceptance are near a whole period in one dimension."""
-
-
-def _recognized(model: LatentVariableModel, x: Tensor, generator: torch.Generator | None) -> Tensor:
-    return reparameterization.sample(model.recognition_model(x), 1, generator)[0]
-
-
-def _prior(model: LatentVariableModel, x: Tensor, generator: torch.Generator | None) -> Tensor:
-    return reparameterization.sample(model.prior.expand(x.shape[:1]), 1, generator)[0]
-
-
-def _resampled(model: LatentVariableModel, x: Tensor, generator: torch.Generator | None) -> Tensor:
-    return resample(model, x, generator=generator)
-
-
-STARTS = {"recognition": _recognized, "prior": _prior, "resampled": _resampled}
 
 
 class Reciprocal(NamedTuple):
@@ -74,6 +60,7 @@ def reciprocal_importance_sampling(
     leapfrog_steps: int = 4,
     density: str = "kde",
     start: str = "recognition",
+    candidates: int = 4_096,
     step_size: float = 0.1,
     batch: int = 500,
     generator: torch.Generator | None = None,
@@ -104,6 +91,7 @@ def reciprocal_importance_sampling(
         start: Where the chains begin: at a draw of the ``recognition`` model, of the ``prior``, or
             ``resampled`` from many draws of the prior
             (:func:`~aevb.marginal_likelihood.resampling.resample`).
+        candidates: How many draws of the prior, for a ``resampled`` start.
         step_size: Where the tuning of the leapfrog's step size begins.
         batch: How many datapoints are handled at once: memory, not the quality of the result.
         generator: The source of randomness.
@@ -122,26 +110,47 @@ def reciprocal_importance_sampling(
     """
     _check(model, x, draws, burn_in, density, start, batch)
     parts = [
-        _estimate(model, part, draws, burn_in, leapfrog_steps, density, start, step_size, generator)
+        _estimate(
+            model,
+            part,
+            _start(model, part, start, candidates, generator),
+            draws,
+            burn_in,
+            leapfrog_steps,
+            density,
+            step_size,
+            generator,
+        )
         for part in x.split(batch)
     ]
     return Reciprocal(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
 
+@torch.no_grad()
+def _start(
+    model: LatentVariableModel,
+    x: Tensor,
+    start: str,
+    candidates: int,
+    generator: torch.Generator | None,
+) -> Tensor:
+    if start == "resampled":
+        return resample(model, x, candidates, generator=generator)
+    q = model.prior.expand(x.shape[:1]) if start == "prior" else model.recognition_model(x)
+    return reparameterization.sample(q, 1, generator)[0]
+
+
 def _estimate(
     model: LatentVariableModel,
     x: Tensor,
+    z: Tensor,
     draws: int,
     burn_in: int,
     leapfrog_steps: int,
     density: str,
-    start: str,
     step_size: float,
     generator: torch.Generator | None,
 ) -> Reciprocal:
-    with torch.no_grad():
-        z = STARTS[start](model, x, generator)
-
     def log_density(z: Tensor) -> Tensor:
         return model.log_joint(x, z)
 
