@@ -121,6 +121,7 @@ _SETTINGS: dict[str, Any] = {
     "warm_up": int,
     "initial_std": float,
     "split_seed": int,
+    "precision": str,
     "evaluated": int,
     "candidates": int,
     "draws": int,

@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 PRESETS = ("smoke", "quick", "paper")
+PRECISIONS = ("float32", "bfloat16")
 LATENT_DIMS = {"mnist": (3, 5, 10, 20, 200), "frey-face": (2, 5, 10, 20)}
 SHOWN = {"mnist": (2, 5, 10, 20), "frey-face": (2,)}
 """The latent dimensions of the models that Figures 4 and 5 look into."""
@@ -85,6 +86,8 @@ class Experiment:
     """The standard deviation of the initial parameters."""
     prior: bool = True
     """Whether the parameters have the prior N(0, I) (MAP) or none (maximum likelihood)."""
+    precision: str = "float32"
+    """Of the matrix products: ``float32``, or ``bfloat16`` with everything else in float32."""
     samples: int = _THE_PANELS
     """Training samples to evaluate in all; 1e8 in the paper preset of Figure 2."""
     seed: int = 0
@@ -101,6 +104,7 @@ class Experiment:
         one_of("dataset", self.dataset, LATENT_DIMS)
         one_of("algorithm", self.algorithm, self.algorithms)
         one_of("preset", self.preset, PRESETS)
+        one_of("precision", self.precision, PRECISIONS)
         for name, value in self._panel().items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)

@@ -56,12 +56,13 @@ class Adagrad(torch.optim.Adagrad):
             fused=all(p.device.type == "cpu" for p in parameters) or None,
         )
         for group in self.param_groups:
-            group.update(step_size=step_size, warm_up=warm_up, steps=0)
+            group.update(lr=0.0, step_size=step_size, warm_up=warm_up)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Accumulate the gradients, and move the parameters once the warm-up is over."""
         for group in self.param_groups:
-            group["lr"] = group["step_size"] if group["steps"] >= group["warm_up"] else 0.0
-            group["steps"] += 1
+            if group["lr"] != group["step_size"]:  # the warm-up is not over yet
+                done = self.state[group["params"][0]]["step"].item()
+                group["lr"] = group["step_size"] if done >= group["warm_up"] else 0.0
         super().step(closure)

@@ -44,6 +44,7 @@ from aevb._specification import (
     step_size,
 )
 from aevb.adagrad import Adagrad
+from aevb.precision import bfloat16_products
 
 __all__ = [
     "FIGURES",
@@ -172,6 +173,7 @@ def run(
             name=experiment.name,
             per_step=experiment.per_step if em else None,
             objective="log_joint" if em else "bound",
+            repeat=not em,
             checkpoint=checkpoint,
             identity=json.dumps(asdict(experiment)),
             progress=progress,
@@ -226,6 +228,8 @@ def start(experiment: Experiment, dataset: data.Dataset) -> tuple[Any, Iterator[
 def _step(experiment: Experiment) -> Callable[[Any, Tensor], tuple[Any, Any]]:
     """The algorithm's step with the experiment's settings."""
     step = ALGORITHMS[experiment.algorithm].step
+    if experiment.precision == "bfloat16":
+        step = bfloat16_products(step)
     if isinstance(experiment, LowerBound) and experiment.algorithm == "aevb":
         estimator = ESTIMATORS[experiment.estimator]
         return functools.partial(step, estimator=estimator, samples=experiment.noise_samples)

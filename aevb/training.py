@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from aevb import checkpoint as checkpoints
-from aevb import estimators
+from aevb import estimators, replay
 from aevb.models import LatentVariableModel
 
 __all__ = ["DivergenceError", "History", "at", "lower_bound", "schedule", "train"]
@@ -119,6 +119,7 @@ def train(
     name: str = "training",
     per_step: int | None = None,
     objective: str = "bound",
+    repeat: bool = False,
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 60.0,
     identity: str = "",
@@ -139,6 +140,11 @@ def train(
         per_step: The samples that one step counts; by default the minibatch's size.
         objective: The field of ``info`` that says how well the step's datapoints are
             explained, nats, shape ``(M,)``: ``train_running`` is its mean.
+        repeat: Whether the step may be recorded once and then repeated without Python (see
+            :mod:`aevb.replay`): faster, and bit-equal. It has to change its state in place, and
+            ``minibatches`` has to draw with tensor operations from the same tensor each time, as
+            :func:`aevb.data.minibatches` does. Steps are taken as they are written until one
+            could be recorded: an optimizer's first steps often differ.
         checkpoint: Where to keep the way back after an interruption. If the file is there,
             the run goes on from it, and ends bit-equal to one that was never stopped. It is
             removed by whoever stores the result.
@@ -152,10 +158,11 @@ def train(
         how the paper's train curves were made.
 
     Raises:
+        ValueError: If ``repeat`` is asked for and the step replaces a part of its state.
         DivergenceError: If the bound stops being a finite number.
         aevb.checkpoint.CheckpointError: If the checkpoint is damaged or of another run.
     """
-    history, samples, steps = History(), 0, 0
+    history, samples, steps, counts = History(), 0, 0, per_step or 0
     running, counted = torch.zeros((), dtype=torch.float64), 0
     if checkpoint is not None and checkpoint.exists():
         saved = checkpoints.load(checkpoint, state, identity)
@@ -176,6 +183,22 @@ def train(
             "running": running.item(),
         }
 
+    recording: replay.Recording[tuple[Any, Any]] | None = None
+
+    def take_step(shown: bool) -> Any:
+        """What the step says about itself; out of date if it need not be shown."""
+        nonlocal state, recording
+        if recording is not None:
+            recording.repeat(silently=not shown)
+            return recording.result[1]
+        if not repeat:
+            state, info = step(state, next(minibatches))
+            return info
+        noted = replay.record(lambda: step(state, next(minibatches)))
+        _check_in_place(state, noted.result[0])
+        recording = None if noted.obstacle else noted
+        return noted.result[1]
+
     bar = tqdm(
         total=schedule[-1],
         initial=samples,
@@ -192,17 +215,16 @@ def train(
                 continue
             window = max(samples, due - RUNNING_WINDOW) if history.samples else 0
             while samples < due:
-                minibatch = next(minibatches)
-                state, info = step(state, minibatch)
-                counts = per_step or len(minibatch)
-                samples += counts
                 steps += 1
-                explained = getattr(info, objective)
+                guarded = steps % interval == 0
+                explained = getattr(take_step(guarded or samples + counts > window), objective)
+                counts = per_step or len(explained)
+                samples += counts
                 if samples > window:
                     running += explained.sum(dtype=torch.float64)
                     counted += len(explained)
                 bar.update(counts)
-                if steps % interval == 0:
+                if guarded:
                     _guard(name, samples, steps, float(explained.mean()), history)
                     if checkpoint and time.monotonic() - saved_at > checkpoint_seconds:
                         checkpoints.store(checkpoint, state, so_far(), identity)
@@ -218,6 +240,14 @@ def train(
             bar.set_postfix_str(f"bound {average:.2f} nats")
     history.wall_seconds = earlier + time.monotonic() - started
     return state, history
+
+
+def _check_in_place(before: Any, after: Any) -> None:
+    for name, old, new in zip(before._fields, before, after, strict=True):
+        if old is not new:
+            raise ValueError(
+                f"repeat: expected a step that changes its state in place, found a new {name}"
+            )
 
 
 def _guard(name: str, samples: int, steps: int, bound: float, history: History) -> None:

@@ -160,6 +160,7 @@ CHANGES = {
     "prior": False,
     "seed": 1,
     "split_seed": 1,
+    "precision": "bfloat16",
     "dataset": "frey-face",
 }
 

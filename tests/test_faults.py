@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from aevb import auto_encoding, data, experiments, results, training
+from aevb import auto_encoding, data, experiments, replay, results, training
 
 EXPERIMENT = experiments.LowerBound(
     latent_dim=2, hidden=8, minibatch=10, samples=4_000, preset="smoke"
@@ -33,7 +33,9 @@ def run(folder: Path) -> None:
     training.GUARD_INTERVAL = 10
     training.train = functools.partial(training.train, checkpoint_seconds=0.0)
     counter, step = itertools.count(), auto_encoding.step
+    repeat = replay.Recording.repeat
     auto_encoding.step = lambda *given, **settings: (next(counter), step(*given, **settings))[1]
+    replay.Recording.repeat = lambda *given, **how: (next(counter), repeat(*given, **how))[1]
 
     experiments.run(EXPERIMENT, folder, progress=False)
 
