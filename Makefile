@@ -19,7 +19,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env data book figures smoke outputs readme test lint format constraints clean
+.PHONY: help env data book figures smoke outputs readme bench test lint format constraints clean
 
 help: ## Explain every target (the default)
 	@echo 'make TARGET, where TARGET is one of'
@@ -92,6 +92,9 @@ outputs: $(INSTALLED) $(FETCHED) ## Run NOTEBOOKS and store the outputs of their
 
 readme: $(INSTALLED) ## Bring the README's table and picture up to date with the stored records
 	@$(BIN)/python -m aevb.readme
+
+bench: $(INSTALLED) $(FETCHED) ## Measure the speed of training against what this machine can do
+	@$(BIN)/python -m aevb bench
 
 # ---- Checks ---------------------------------------------------------------------------------
 

@@ -1,12 +1,13 @@
 r"""The command line: ``python -m aevb``, or ``aevb`` where the package is installed."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from aevb import checkpoint, data, experiments, reference, results, training
+from aevb import benchmark, checkpoint, data, experiments, reference, results, training
 
 __all__ = ["main"]
 
@@ -104,6 +105,14 @@ def _compare(options: argparse.Namespace) -> None:
     print(reference.rows_as_json(rows) if options.json else reference.table(rows))
 
 
+def _bench(options: argparse.Namespace) -> None:
+    record = benchmark.bench()
+    if options.store:
+        results.save(record)
+    measured = record.configuration
+    print(json.dumps(measured, indent=1) if options.json else benchmark.table(measured))
+
+
 _CHOICES: dict[str, Any] = {
     "dataset": {"choices": experiments.LATENT_DIMS, "help": "only this data set"},
     "algorithm": {"choices": experiments.ALGORITHMS, "help": "only this algorithm"},
@@ -185,6 +194,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--preset", choices=experiments.PRESETS, default="paper")
     command.add_argument("--json", action="store_true", help="print a JSON array of the rows")
     command.set_defaults(command=_compare)
+
+    command = commands.add_parser(
+        "bench",
+        help="how fast training is, against what this machine can do",
+        description="Measure, on one thread and in turns: a training step, the matrix products in "
+        "it alone, and the same training as a plain PyTorch loop; then the speed of every curve, "
+        "Appendix D, and two runs at once. A few minutes, on a machine with nothing else to do.",
+    )
+    command.add_argument("--json", action="store_true", help="print a JSON object")
+    command.add_argument("--store", action="store_true", help="keep it for the book's page")
+    command.set_defaults(command=_bench)
     return parser
 
 

@@ -56,6 +56,7 @@ __all__ = [
     "ExperimentError",
     "LowerBound",
     "MarginalLikelihood",
+    "dataset_of",
     "figure_2",
     "figure_3",
     "figure_4",
@@ -65,6 +66,7 @@ __all__ = [
     "reproduce",
     "run",
     "start",
+    "step_of",
     "step_size",
     "stored",
     "trained_model",
@@ -158,14 +160,14 @@ def run(
         aevb.results.RecordError: If the record cannot be written.
     """
     path = path or results.folder(experiment.preset)
-    dataset = _dataset(experiment)
+    dataset = dataset_of(experiment)
     checkpoint = path / experiment.figure / f"{experiment.name}.checkpoint.safetensors"
     em = experiment.algorithm == "mcem"
     with _one_thread():
         made = results.provenance(torch.device("cpu"), dataset.sha256)
         state, draw = start(experiment, dataset)
         state, history = training.train(
-            _step(experiment),
+            step_of(experiment),
             state,
             draw,
             functools.partial(_evaluate, experiment, dataset),
@@ -192,7 +194,12 @@ def run(
     return record
 
 
-def _dataset(experiment: Experiment) -> data.Dataset:
+def dataset_of(experiment: Experiment) -> data.Dataset:
+    """The data set that an experiment trains on: of Figure 3 the first ``n_train`` images.
+
+    Raises:
+        aevb.data.DataError: If the data set cannot be had or is damaged.
+    """
     if isinstance(experiment, MarginalLikelihood):
         whole = data.mnist()
         return whole._replace(train=whole.train[: experiment.n_train])
@@ -225,7 +232,7 @@ def start(experiment: Experiment, dataset: data.Dataset) -> tuple[Any, Iterator[
     return ALGORITHMS[experiment.algorithm].init(model, optimizer, generator), draw
 
 
-def _step(experiment: Experiment) -> Callable[[Any, Tensor], tuple[Any, Any]]:
+def step_of(experiment: Experiment) -> Callable[[Any, Tensor], tuple[Any, Any]]:
     """The algorithm's step with the experiment's settings."""
     step = ALGORITHMS[experiment.algorithm].step
     if experiment.precision == "bfloat16":

@@ -1,0 +1,155 @@
+r"""What a training step is held against: its matrix products alone, and other people's code."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from aevb import models
+from aevb.experiments import Experiment
+
+__all__ = ["layers", "peers", "plain_loop", "products"]
+
+
+def layers(experiment: Experiment, data_dim: int) -> list[tuple[int, int]]:
+    """The inputs and outputs of each linear layer of a VAE, the first one first."""
+    hidden, latent = experiment.hidden, experiment.latent_dim
+    pixels = 1 if experiment.dataset == "mnist" else 2  # a Gaussian has a mean and a variance
+    encoder = [(data_dim, hidden), (hidden, latent), (hidden, latent)]
+    return [*encoder, (latent, hidden), *[(hidden, data_dim)] * pixels]
+
+
+def products(experiment: Experiment, data_dim: int) -> Callable[[], None]:
+    """The matrix products of one AEVB step and nothing else: the machine's limit.
+
+    Each layer has one forward, one for the gradient of its weights, and one for that of its input,
+    but for the first layer, whose input is data.
+    """
+    calls: list[tuple[Tensor, Tensor, Tensor]] = []
+    for number, (inputs, outputs) in enumerate(layers(experiment, data_dim)):
+        x, upstream = (torch.randn(experiment.minibatch, size) for size in (inputs, outputs))
+        weight = torch.randn(outputs, inputs)
+        calls.append((x, weight.T, torch.empty_like(upstream)))
+        calls.append((upstream.T, x, torch.empty_like(weight)))
+        if number:
+            calls.append((upstream, weight, torch.empty_like(x)))
+
+    def multiply() -> None:
+        for left, right, out in calls:
+            torch.mm(left, right, out=out)
+
+    return multiply
+
+
+def plain_loop(train: Tensor, hidden: int = 500, latent: int = 20) -> Callable[[], float]:
+    """The same training as a competent user of PyTorch writes it, with the optimizer as it comes.
+
+    Args:
+        train: Shape ``(N, D)``.
+        hidden: The tanh units of each network.
+        latent: The number of latent variables.
+
+    Returns:
+        One step, which returns its loss.
+    """
+    size = train.shape[1]
+
+    class VAE(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = nn.Sequential(nn.Linear(size, hidden), nn.Tanh())
+            self.mean, self.log_variance = nn.Linear(hidden, latent), nn.Linear(hidden, latent)
+            self.decoder = nn.Sequential(
+                nn.Linear(latent, hidden), nn.Tanh(), nn.Linear(hidden, size)
+            )
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            h = self.encoder(x)
+            mean, log_variance = self.mean(h), self.log_variance(h)
+            z = mean + torch.randn_like(mean) * torch.exp(0.5 * log_variance)
+            return self.decoder(z), mean, log_variance
+
+    model = VAE().to(train.dtype)
+    optimizer = torch.optim.Adagrad(model.parameters(), lr=0.01, weight_decay=100 / len(train))
+
+    def shuffled() -> Iterator[Tensor]:
+        while True:
+            yield from torch.randperm(len(train)).split(100)
+
+    rows = shuffled()
+
+    def step() -> float:
+        x = train[next(rows)]
+        logits, mean, log_variance = model(x)
+        loss = functional.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+        loss = loss - 0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def peers(train: Tensor) -> dict[str, Callable[[], Any]]:
+    """One step of each library of the extra ``peers`` that is installed."""
+    found = {}
+    for name, make in _PEERS.items():
+        try:
+            found[name] = make(train)
+        except ImportError:
+            continue
+    return found
+
+
+def _pyro(train: Tensor, hidden: int = 500, latent: int = 20) -> Callable[[], Any]:
+    """The paper's model in Pyro: its own ELBO and its wrapper of the same optimizer."""
+    import pyro
+    from pyro import distributions
+    from pyro.infer import SVI, Trace_ELBO
+
+    vae = models.bernoulli_vae(train.shape[1], hidden, latent)
+
+    def model(x: Tensor) -> None:
+        pyro.module("generative_model", vae.generative_model)
+        with pyro.plate("datapoints", len(x)):
+            zero = x.new_zeros(len(x), latent)
+            z = pyro.sample("z", distributions.Normal(zero, zero + 1).to_event(1))
+            logits = vae.generative_model(z).base_dist.logits
+            pixels = distributions.Bernoulli(logits=logits, validate_args=False)
+            pyro.sample("x", pixels.to_event(1), obs=x)
+
+    def guide(x: Tensor) -> None:
+        pyro.module("recognition_model", vae.recognition_model)
+        with pyro.plate("datapoints", len(x)):
+            q = vae.recognition_model(x).base_dist
+            pyro.sample("z", distributions.Normal(q.loc, q.scale).to_event(1))
+
+    settings = {"lr": 0.01, "weight_decay": 100 / len(train)}
+    optimizer = pyro.optim.PyroOptim(torch.optim.Adagrad, settings)
+    inference = SVI(model, guide, optimizer, Trace_ELBO())
+    return lambda: inference.step(train[torch.randint(len(train), (100,))])
+
+
+def _pythae(train: Tensor, latent: int = 20) -> Callable[[], Any]:
+    """pythae's VAE as it comes, with 512 hidden units, and Adam; its minibatches are free here."""
+    from pythae.models import VAE, VAEConfig
+
+    settings = {"input_dim": (1, 28, 28), "latent_dim": latent, "reconstruction_loss": "bce"}
+    model = VAE(VAEConfig(**settings))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    images = train.view(-1, 1, 28, 28)
+
+    def step() -> None:
+        x = images[torch.randint(len(images), (100,))]
+        loss = model({"data": x}).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+_PEERS: dict[str, Callable[[Tensor], Callable[[], Any]]] = {"Pyro": _pyro, "pythae": _pythae}
