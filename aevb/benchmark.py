@@ -135,13 +135,20 @@ def _rates(seconds: float, rounds: int) -> dict[str, dict[str, float]]:
 
 
 def _rate(experiment: Experiment, seconds: float, rounds: int) -> float:
-    dataset = experiments.dataset_of(experiment)
+    dataset = _dataset(experiment.dataset)
+    if isinstance(experiment, MarginalLikelihood):
+        dataset = dataset._replace(train=dataset.train[: experiment.n_train])
     if experiment.algorithm == "mcem":  # not repeated: its products are large
         step = _written(experiment, dataset)
     else:
         step = functools.partial(_recorded(experiment, dataset).repeat, silently=True)
     took = interleaved({"": step}, seconds, rounds)[""]
     return experiment.per_step / took * 1e3
+
+
+@functools.cache
+def _dataset(name: str) -> data.Dataset:
+    return data.load(name)
 
 
 def _hours(rates: dict[str, dict[str, float]]) -> dict[str, float]:

@@ -56,7 +56,6 @@ __all__ = [
     "ExperimentError",
     "LowerBound",
     "MarginalLikelihood",
-    "dataset_of",
     "figure_2",
     "figure_3",
     "figure_4",
@@ -160,7 +159,7 @@ def run(
         aevb.results.RecordError: If the record cannot be written.
     """
     path = path or results.folder(experiment.preset)
-    dataset = dataset_of(experiment)
+    dataset = _dataset(experiment)
     checkpoint = path / experiment.figure / f"{experiment.name}.checkpoint.safetensors"
     em = experiment.algorithm == "mcem"
     with _one_thread():
@@ -194,12 +193,7 @@ def run(
     return record
 
 
-def dataset_of(experiment: Experiment) -> data.Dataset:
-    """The data set that an experiment trains on: of Figure 3 the first ``n_train`` images.
-
-    Raises:
-        aevb.data.DataError: If the data set cannot be had or is damaged.
-    """
+def _dataset(experiment: Experiment) -> data.Dataset:
     if isinstance(experiment, MarginalLikelihood):
         whole = data.mnist()
         return whole._replace(train=whole.train[: experiment.n_train])
