@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from aevb import benchmark, checkpoint, data, experiments, reference, results, training
@@ -105,6 +106,22 @@ def _compare(options: argparse.Namespace) -> None:
     print(reference.rows_as_json(rows) if options.json else reference.table(rows))
 
 
+def _rerun(options: argparse.Namespace) -> None:
+    record = results.load(options.record)
+    samples = options.samples or int(min(100_000, record.curves["samples"][-1]))
+    differences = experiments.rerun(record, samples)
+    for name, nats in differences.items():
+        print(
+            f"{record.name}: {name} differs by {nats:.6f} nats at most, up to {samples:,} samples"
+        )
+    worst = max(differences.values())
+    if not worst <= options.tolerance:
+        raise experiments.ExperimentError(
+            f"{record.name}: expected the record's curves to {options.tolerance} nats, found a "
+            f"difference of {worst:.4f}"
+        )
+
+
 def _bench(options: argparse.Namespace) -> None:
     record = benchmark.bench()
     if options.store:
@@ -194,6 +211,19 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--preset", choices=experiments.PRESETS, default="paper")
     command.add_argument("--json", action="store_true", help="print a JSON array of the rows")
     command.set_defaults(command=_compare)
+
+    command = commands.add_parser(
+        "rerun",
+        help="train the beginning of a stored run again, and compare",
+        description="Train the beginning of a run again, from the configuration that its record "
+        "stores, and compare the curves. On the machine that made the record they are equal.",
+    )
+    command.add_argument("record", type=Path, help="such as book/results/figure-2/NAME.json")
+    command.add_argument("--samples", type=_SETTINGS["samples"], help="how far (default 1e5)")
+    command.add_argument(
+        "--tolerance", type=float, default=0.05, help="nats, beyond which it fails (default 0.05)"
+    )
+    command.set_defaults(command=_rerun)
 
     command = commands.add_parser(
         "bench",

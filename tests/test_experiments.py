@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
-from aevb import __main__, checkpoint, data, experiments, results, training
+from aevb import __main__, _run, checkpoint, data, experiments, results, training
 from aevb.experiments import LowerBound, MarginalLikelihood
 from aevb.marginal_likelihood import quadrature, reciprocal_importance_sampling
 from aevb.results import Record
@@ -357,7 +357,7 @@ def test_a_checkpoint_of_another_specification_is_refused(
     with monkeypatch.context() as patch:
         patch.setattr(training, "GUARD_INTERVAL", 10)
         patch.setattr(training, "train", lambda *a, **k: train(*a, **k, checkpoint_seconds=0))
-        patch.setattr(experiments, "_evaluate", stopped)
+        patch.setattr(_run, "_evaluate", stopped)
         with pytest.raises(KeyboardInterrupt):
             experiments.run(small(), tmp_path, progress=False)
 
@@ -426,7 +426,7 @@ def test_where_figure_3_is_evaluated_does_not_change_its_training(
     synthetic: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = experiments.run(likelihood(), tmp_path / "a", progress=False)
-    monkeypatch.setattr(experiments, "LIKELIHOOD_PLACES", [1_000, 2_000, 3_000])
+    monkeypatch.setattr(_run, "LIKELIHOOD_PLACES", [1_000, 2_000, 3_000])
     often = experiments.run(likelihood(), tmp_path / "b", progress=False)
     assert len(often.curves["samples"]) > len(usual.curves["samples"])
     assert often.weights == usual.weights
@@ -545,7 +545,7 @@ def test_a_trained_model_comes_back_from_its_record(
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert model.latent_dim == 2
     # With the noise of the last evaluation: what is left is the half precision of the weights.
-    bounds = experiments._evaluate(small(dataset=dataset), synthetic, model, 5_000)
+    bounds = _run._evaluate(small(dataset=dataset), synthetic, model, 5_000)
     assert bounds["test"] == pytest.approx(record.curves["test"][-1], abs=0.05)
 
     record.path.with_suffix(".safetensors").write_bytes(b"")
@@ -660,3 +660,60 @@ def test_the_bound_after_a_smoke_run_can_be_recomputed(smoke: Record) -> None:
     noise = torch.randn(300, 2, generator=torch.Generator().manual_seed(7))
     expected = recomputed(results.load_weights(smoke), x, noise).mean().item()
     assert found == pytest.approx(expected, abs=1e-5)
+
+
+# -- A stored run, again -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("experiment", [small(), small(algorithm="wake-sleep"), likelihood()])
+def test_the_beginning_of_a_record_is_made_again(
+    synthetic: data.Dataset, tmp_path: Path, experiment: experiments.Experiment
+) -> None:
+    record = experiments.run(experiment, tmp_path, progress=False)
+    assert experiments.specification(record) == experiment
+    found = experiments.rerun(record, 2_000, progress=False)
+    assert found == {name: 0.0 for name in record.curves if name != "samples"}
+    assert [path.name for path in tmp_path.iterdir()] == [experiment.figure]
+
+
+def test_what_a_record_does_not_mention_has_its_usual_value(
+    synthetic: data.Dataset, tmp_path: Path
+) -> None:
+    record = experiments.run(small(), tmp_path, progress=False)
+    older = {k: v for k, v in record.configuration.items() if k != "precision"}
+    assert experiments.specification(replace(record, configuration=older)) == small()
+
+
+def test_a_record_that_says_otherwise_is_found_out(
+    synthetic: data.Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = experiments.run(small(), tmp_path, progress=False)
+    curves = record.curves | {"test": [value + 1 for value in record.curves["test"]]}
+    forged = results.save(replace(record, curves=curves), tmp_path / "forged")
+    assert __main__.main(["rerun", str(record.path), "--samples", "2e3"]) == 0
+    assert "test differs by 0.000000 nats at most, up to 2,000" in capsys.readouterr().out
+    assert __main__.main(["rerun", str(forged.path), "--samples", "2e3"]) == 1
+    assert "found a difference of 1.0000" in capsys.readouterr().err
+
+
+def test_only_what_is_there_can_be_made_again(synthetic: data.Dataset, tmp_path: Path) -> None:
+    record = experiments.run(small(), tmp_path, progress=False)
+    with pytest.raises(
+        experiments.ExperimentError, match=r"^samples: expected at most the .* 5000"
+    ):
+        experiments.rerun(record, 6_000)
+    other = replace(record, figure="appendix-f")
+    with pytest.raises(experiments.ExperimentError, match=r"figure: expected one of figure-2, fig"):
+        experiments.rerun(other, 1_000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["mnist-aevb-nz5-seed0", "mnist-wake-sleep-nz3-seed0", "frey-face-aevb-nz2-seed0"]
+)
+def test_committed_records_are_made_again(name: str) -> None:
+    """Other machines and versions round otherwise, and training spreads it: hence a tolerance."""
+    real(name.split("-aevb")[0].split("-wake")[0])
+    record = results.load(results.ROOT / "book" / "results" / "figure-2" / f"{name}.json")
+    found = experiments.rerun(record, 20_000, progress=False)
+    assert max(found.values()) < 0.05

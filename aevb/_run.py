@@ -1,0 +1,205 @@
+r"""How an experiment is run: the training behind ``experiments``."""
+
+import contextlib
+import functools
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aevb import (
+    auto_encoding,
+    data,
+    marginal_likelihood,
+    mlp,
+    models,
+    monte_carlo_em,
+    results,
+    training,
+    wake_sleep,
+)
+from aevb._specification import (
+    EM_LEAPFROG_STEPS,
+    EM_UPDATES,
+    ESTIMATORS,
+    Experiment,
+    LowerBound,
+    MarginalLikelihood,
+)
+from aevb.adagrad import Adagrad
+from aevb.precision import bfloat16_products
+
+__all__ = ["ALGORITHMS", "MODELS", "run", "start", "step_of"]
+
+MODELS = {"mnist": models.bernoulli_vae, "frey-face": models.gaussian_vae}
+ALGORITHMS: dict[str, Any] = {
+    "aevb": auto_encoding,
+    "wake-sleep": wake_sleep,
+    "mcem": monte_carlo_em,
+}
+EVALUATED = 10_000
+"""Points at most in the evaluated curves of Figure 2: the test set, as many to train on."""
+LIKELIHOOD_PLACES = [
+    *(10**5 * n for n in (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 60, 80, 100, 125, 150)),
+    *(10**6 * n for n in range(20, 70, 5)),
+]
+"""Where Figure 3 is evaluated: each place costs two thousand posteriors."""
+
+
+def run(
+    experiment: Experiment, path: Path | None = None, *, progress: bool | None = None
+) -> results.Record:
+    """Train, and store the record.
+
+    An interrupted run goes on from its checkpoint when it is started again.
+
+    Args:
+        experiment: The whole specification.
+        path: The folder of the records; by default :func:`aevb.results.folder` of the preset.
+        progress: Whether to show a bar; by default where standard error is a terminal.
+
+    Returns:
+        The stored record, in the folder of the experiment's figure: Figures 4 and 5 look into
+        models of Figure 2, and a model that two figures need is trained once.
+
+    Raises:
+        aevb.data.DataError: If the data set cannot be had or is damaged.
+        aevb.training.DivergenceError: If the bound stops being a finite number.
+        aevb.checkpoint.CheckpointError: If a checkpoint is damaged or of another run.
+        aevb.results.RecordError: If the record cannot be written.
+    """
+    path = path or results.folder(experiment.preset)
+    dataset = _dataset(experiment)
+    checkpoint = path / experiment.figure / f"{experiment.name}.checkpoint.safetensors"
+    em = experiment.algorithm == "mcem"
+    with _one_thread():
+        made = results.provenance(torch.device("cpu"), dataset.sha256)
+        state, draw = start(experiment, dataset)
+        state, history = training.train(
+            step_of(experiment),
+            state,
+            draw,
+            functools.partial(_evaluate, experiment, dataset),
+            _schedule(experiment),
+            name=experiment.name,
+            per_step=experiment.per_step if em else None,
+            objective="log_joint" if em else "bound",
+            repeat=not em,
+            checkpoint=checkpoint,
+            identity=json.dumps(asdict(experiment)),
+            progress=progress,
+        )
+        record = results.Record(
+            experiment.figure,
+            experiment.name,
+            asdict(experiment) | {"n_train": len(dataset.train)},
+            {"samples": history.samples, **history.curves},
+            made | {"wall_seconds": round(history.wall_seconds, 1)},
+        )
+    weights = state.model.state_dict() if experiment.keep_weights else None
+    record = results.save(record, path, weights)
+    for used in (checkpoint, *checkpoint.parent.glob(f"{experiment.name}.*.partial")):
+        used.unlink(missing_ok=True)  # a kill in the middle of a write leaves a partial file
+    return record
+
+
+def _dataset(experiment: Experiment) -> data.Dataset:
+    if isinstance(experiment, MarginalLikelihood):
+        whole = data.mnist()
+        return whole._replace(train=whole.train[: experiment.n_train])
+    if isinstance(experiment, LowerBound) and experiment.dataset == "frey-face":
+        return data.frey_face(split_seed=experiment.split_seed)
+    return data.mnist()
+
+
+def start(experiment: Experiment, dataset: data.Dataset) -> tuple[Any, Iterator[Tensor]]:
+    """The algorithm's state before the first step, and the source of its minibatches.
+
+    One generator, seeded by the experiment, draws the initial parameters, the minibatches and
+    the noise, in this order.
+    """
+    generator = torch.Generator().manual_seed(experiment.seed)
+    n_train, data_dim = dataset.train.shape
+    model = MODELS[experiment.dataset](data_dim, experiment.hidden, experiment.latent_dim).float()
+    mlp.initialize(model, generator, experiment.initial_std)  # drawn as float32, always
+    em = experiment.algorithm == "mcem"
+    optimizer = Adagrad(
+        (model.generative_model if em else model).parameters(),
+        experiment.step_size,
+        prior_weight=experiment.minibatch / n_train if experiment.prior else 0.0,
+        warm_up=experiment.warm_up,
+    )
+    if em:
+        state = monte_carlo_em.init(model, optimizer, generator, dataset.train)
+        return state, itertools.repeat(dataset.train)
+    draw = data.minibatches(dataset.train, experiment.minibatch, generator)
+    return ALGORITHMS[experiment.algorithm].init(model, optimizer, generator), draw
+
+
+def step_of(experiment: Experiment) -> Callable[[Any, Tensor], tuple[Any, Any]]:
+    """The algorithm's step with the experiment's settings."""
+    step = ALGORITHMS[experiment.algorithm].step
+    if experiment.precision == "bfloat16":
+        step = bfloat16_products(step)
+    if isinstance(experiment, LowerBound) and experiment.algorithm == "aevb":
+        estimator = ESTIMATORS[experiment.estimator]
+        return functools.partial(step, estimator=estimator, samples=experiment.noise_samples)
+    if experiment.algorithm == "mcem":  # what its steps count
+        return functools.partial(step, leapfrog_steps=EM_LEAPFROG_STEPS, weight_updates=EM_UPDATES)
+    return step
+
+
+def _schedule(experiment: Experiment) -> list[int]:
+    if isinstance(experiment, MarginalLikelihood):
+        return training.at(LIKELIHOOD_PLACES, experiment.samples, experiment.per_step)
+    return training.schedule(experiment.samples, experiment.per_step)
+
+
+def _evaluate(
+    experiment: Experiment, dataset: data.Dataset, model: models.VAE, samples: int
+) -> dict[str, float]:
+    """The curves' values, with noise of their own: the schedule must not change the training."""
+    noise = torch.Generator().manual_seed(((experiment.seed << 40) + samples) % 2**63)
+    splits = {"test": dataset.test, "train": dataset.train}
+    if isinstance(experiment, MarginalLikelihood):
+        return _likelihoods(experiment, splits, model, noise)
+    return {split: training.lower_bound(model, x[:EVALUATED], noise) for split, x in splits.items()}
+
+
+def _likelihoods(
+    experiment: MarginalLikelihood,
+    splits: dict[str, Tensor],
+    model: models.VAE,
+    noise: torch.Generator,
+) -> dict[str, float]:
+    """Appendix D's estimates, averaged; for all algorithms alike, without the encoder."""
+    estimate = functools.partial(
+        marginal_likelihood.reciprocal_importance_sampling,
+        model,
+        draws=experiment.draws,
+        burn_in=experiment.burn_in,
+        leapfrog_steps=experiment.leapfrog_steps,
+        start="resampled",
+        candidates=experiment.candidates,
+        generator=noise,
+    )
+    return {
+        split: estimate(x[: experiment.evaluated]).log_likelihood.mean().item()
+        for split, x in splits.items()
+    }
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Train on one thread: at this size two are slower, and one is reproducible."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
