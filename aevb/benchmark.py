@@ -6,12 +6,14 @@ ratios for those who plan a run.
 """
 
 import functools
+import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -187,11 +189,19 @@ def _likelihood(dataset: data.Dataset) -> dict[str, float]:
 
 
 ALONE = """
-import sys, time, resource
+import sys
 from aevb import benchmark
-run = benchmark.steady(float(sys.argv[1]))
-print(run, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(benchmark.steady(float(sys.argv[1])), benchmark.peak_memory())
 """
+
+
+def peak_memory() -> float:
+    """The most memory that this process has had at once, in MiB."""
+    status = Path("/proc/self/status")
+    if not status.exists():  # elsewhere; what counts the parent's memory too, on Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 2**10
 
 
 def steady(seconds: float) -> float:
