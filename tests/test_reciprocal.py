@@ -207,3 +207,14 @@ def test_chains_that_never_move_are_an_error(density: str) -> None:
         reciprocal_importance_sampling(
             model, torch.zeros(3, 4), density=density, burn_in=0, step_size=1e6
         )
+
+
+def test_a_chain_that_got_stuck_goes_on_with_smaller_steps() -> None:
+    model = linear_gaussian(4, 2)
+    x = torch.randn(6, 4, generator=seeded(7))
+    with pytest.warns(hmc.DivergenceWarning):  # the first steps are far too large
+        found = reciprocal_importance_sampling(
+            model, x, draws=400, density="gaussian", burn_in=0, step_size=60.0, generator=seeded(8)
+        )
+    assert (found.acceptance_rate > 0.3).all()
+    torch.testing.assert_close(found.log_likelihood, model.log_evidence(x), rtol=0, atol=0.2)

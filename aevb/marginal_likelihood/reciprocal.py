@@ -35,6 +35,9 @@ ADAPTATION_RATE = 1.1
 and one chain's chance would decide."""
 EXACT = "donot_use_mm_for_euclid_dist"
 """Distances as differences: the faster way through products cancels digits."""
+RETRIES = 3
+SMALLER = 10
+"""A chain that got stuck goes on with a step size that much smaller, so many times at most."""
 JITTER = 0.5
 """Four leapfrog steps tuned to 90 % acceptance are near a whole period in one dimension."""
 
@@ -151,21 +154,34 @@ def _estimate(
     step_size: float,
     generator: torch.Generator | None,
 ) -> Reciprocal:
-    def log_density(z: Tensor) -> Tensor:
-        return model.log_joint(x, z)
+    def draw(rows: Tensor, z: Tensor, step_size: Tensor) -> hmc.Samples:
+        def log_density(z: Tensor) -> Tensor:
+            return model.log_joint(x[rows], z)
 
-    chains = hmc.sample(
-        hmc.init(z, log_density),
-        log_density,
-        z.new_full(z.shape[:1], step_size),
-        leapfrog_steps,
-        draws,
-        warm_up=burn_in,
-        rate=ADAPTATION_RATE,
-        jitter=JITTER,
-        generator=generator,
-    )
-    fitted, averaged = chains.positions.tensor_split([draws // 2])
+        return hmc.sample(
+            hmc.init(z, log_density),
+            log_density,
+            step_size,
+            leapfrog_steps,
+            draws,
+            warm_up=burn_in,
+            rate=ADAPTATION_RATE,
+            jitter=JITTER,
+            generator=generator,
+        )
+
+    rows = torch.arange(len(x))
+    chains = draw(rows, z, z.new_full(z.shape[:1], step_size))
+    positions, acceptance_rate = chains.positions, chains.info.acceptance_rate.mean(0)
+    for _ in range(RETRIES):
+        stuck = _stuck(positions[: draws // 2])[rows]
+        if not stuck.any():
+            break
+        rows = rows[stuck]
+        chains = draw(rows, chains.state.position[stuck], chains.step_size[stuck] / SMALLER)
+        positions[:, rows] = chains.positions
+        acceptance_rate[rows] = chains.info.acceptance_rate.mean(0)
+    fitted, averaged = positions.tensor_split([draws // 2])
     with torch.no_grad():
         log_q = _log_density(fitted, averaged, density)
         log_weight = log_q - model.log_joint(x, averaged)
@@ -173,7 +189,7 @@ def _estimate(
     return Reciprocal(
         math.log(len(averaged)) - total,
         (2 * total - (2 * log_weight).logsumexp(0)).exp(),
-        chains.info.acceptance_rate.mean(0),
+        acceptance_rate,
     )
 
 
@@ -223,11 +239,19 @@ def _kernels(squared: Tensor, multiple: float | Tensor, dims: int) -> Tensor:
 
 def _scale(draws: Tensor) -> Tensor:
     """The Cholesky factor of the draws' covariance, shape ``(M, J, J)``."""
-    centered = draws - draws.mean(0)
-    covariance = torch.einsum("lmi,lmj->mij", centered, centered) / (len(draws) - 1)
-    factor, failed = torch.linalg.cholesky_ex(covariance)
+    factor, failed = torch.linalg.cholesky_ex(_covariance(draws))
     _check_moved(failed == 0)
     return factor
+
+
+def _stuck(draws: Tensor) -> Tensor:
+    """Which chains moved too little for their draws to have a covariance, shape ``(M,)``."""
+    return torch.linalg.cholesky_ex(_covariance(draws)).info != 0
+
+
+def _covariance(draws: Tensor) -> Tensor:
+    centered = draws - draws.mean(0)
+    return torch.einsum("lmi,lmj->mij", centered, centered) / (len(draws) - 1)
 
 
 def _check_moved(moved: Tensor) -> None:
