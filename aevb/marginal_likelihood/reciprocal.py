@@ -170,11 +170,12 @@ def _estimate(
             generator=generator,
         )
 
+    least = 1 if density == "diagonal" else model.latent_dim
     rows = torch.arange(len(x))
     chains = draw(rows, z, z.new_full(z.shape[:1], step_size))
     positions, acceptance_rate = chains.positions, chains.info.acceptance_rate.mean(0)
     for _ in range(RETRIES):
-        stuck = _stuck(positions[: draws // 2])[rows]
+        stuck = _moves(positions[: draws // 2, rows]) < least
         if not stuck.any():
             break
         rows = rows[stuck]
@@ -198,7 +199,7 @@ def _log_density(fitted: Tensor, z: Tensor, density: str) -> Tensor:
     dims = z.shape[-1]
     if density == "diagonal":
         scale = fitted.std(0)
-        _check_moved(scale.prod(-1) > 0)
+        _check_moved(_moves(fitted) > 0)
         return Independent(Normal(fitted.mean(0), scale), 1).log_prob(z)
     if density == "gaussian":
         return MultivariateNormal(fitted.mean(0), scale_tril=_scale(fitted)).log_prob(z)
@@ -239,19 +240,17 @@ def _kernels(squared: Tensor, multiple: float | Tensor, dims: int) -> Tensor:
 
 def _scale(draws: Tensor) -> Tensor:
     """The Cholesky factor of the draws' covariance, shape ``(M, J, J)``."""
-    factor, failed = torch.linalg.cholesky_ex(_covariance(draws))
-    _check_moved(failed == 0)
+    centered = draws - draws.mean(0)
+    covariance = torch.einsum("lmi,lmj->mij", centered, centered) / (len(draws) - 1)
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    _check_moved((failed == 0) & (_moves(draws) >= draws.shape[-1]))
     return factor
 
 
-def _stuck(draws: Tensor) -> Tensor:
-    """Which chains moved too little for their draws to have a covariance, shape ``(M,)``."""
-    return torch.linalg.cholesky_ex(_covariance(draws)).info != 0
-
-
-def _covariance(draws: Tensor) -> Tensor:
-    centered = draws - draws.mean(0)
-    return torch.einsum("lmi,lmj->mij", centered, centered) / (len(draws) - 1)
+def _moves(draws: Tensor) -> Tensor:
+    """How often each chain moved, shape ``(M,)``: less often than it has dimensions, and its draws
+    have no covariance but the rounding of their mean."""
+    return (draws.diff(dim=0) != 0).any(-1).sum(0)
 
 
 def _check_moved(moved: Tensor) -> None:
