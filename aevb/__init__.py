@@ -21,6 +21,8 @@ module                   holds                                                pa
 ``marginal_likelihood``  four estimators of the marginal likelihood           App. D
 ``gradient_variance``    how much a gradient estimate varies, and why         2.2--2.3
 ``data``                 MNIST and Frey Face                                  5
+``replay``               a step repeated without the Python around it         --
+``precision``            products in bfloat16, all else in float32            --
 ``training``             one loop for every algorithm                         5
 ``checkpoint``           stop and resume, bit for bit                         --
 ``results``              records of finished runs                             --
@@ -29,6 +31,8 @@ module                   holds                                                pa
 ``reference``            the paper's own curves, and ours against them        5
 ``figures``              record to figure                                     figs 1--5
 ``tables``               records and comparisons to the tables of a page      5
+``contenders``           what a step's speed is held against                  5
+``benchmark``            how fast it is                                       5
 ``notebooks``            run the book's notebooks with other parameters       --
 =======================  ===================================================  ==========
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from aevb import data, experiments, hmc, marginal_likelihood, replay, results
-from aevb._contenders import peers, plain_loop, products
+from aevb.contenders import peers, plain_loop, products
 from aevb.experiments import Experiment, LowerBound, MarginalLikelihood
 
 __all__ = ["bench", "interleaved", "steady", "table"]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from aevb import _contenders, benchmark, data, experiments, results
+from aevb import contenders, benchmark, data, experiments, results
 from aevb.__main__ import main
 from aevb.experiments import LowerBound
 
@@ -34,8 +34,8 @@ def test_the_products_are_those_of_a_step(synthetic: data.Dataset, latent_dim: i
     state, draw = experiments.start(experiment, synthetic)
     step = experiments.step_of(experiment)
     expected = flops(lambda: step(state, next(draw)))
-    assert flops(_contenders.products(experiment, 784)) == expected
-    assert flops(_contenders.plain_loop(synthetic.train, latent=latent_dim)) == expected
+    assert flops(contenders.products(experiment, 784)) == expected
+    assert flops(contenders.plain_loop(synthetic.train, latent=latent_dim)) == expected
 
 
 def test_the_products_of_a_gaussian_decoder() -> None:
@@ -45,11 +45,11 @@ def test_the_products_of_a_gaussian_decoder() -> None:
     state, draw = experiments.start(experiment, faces)
     step = experiments.step_of(experiment)
     expected = flops(lambda: step(state, next(draw)))
-    assert flops(_contenders.products(experiment, 560)) == expected
+    assert flops(contenders.products(experiment, 560)) == expected
 
 
 def test_the_plain_loop_trains(synthetic: data.Dataset) -> None:
-    step = _contenders.plain_loop(synthetic.train[:, :30], hidden=20, latent=2)
+    step = contenders.plain_loop(synthetic.train[:, :30], hidden=20, latent=2)
     losses = [step() for _ in range(200)]
     assert sum(losses[-20:]) < sum(losses[:20])
 
@@ -123,6 +123,6 @@ def test_a_library_that_is_not_there_is_left_out(monkeypatch: pytest.MonkeyPatch
         raise ImportError("no such library")
 
     monkeypatch.setattr(
-        _contenders, "_PEERS", {"absent": absent, "there": lambda train: nn.Identity}
+        contenders, "_PEERS", {"absent": absent, "there": lambda train: nn.Identity}
     )
-    assert list(_contenders.peers(torch.rand(3, 4))) == ["there"]
+    assert list(contenders.peers(torch.rand(3, 4))) == ["there"]
