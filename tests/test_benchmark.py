@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from aevb import contenders, benchmark, data, experiments, results
+from aevb import benchmark, contenders, data, experiments, results
 from aevb.__main__ import main
 from aevb.experiments import LowerBound
 

@@ -3,32 +3,11 @@
 Skipped, with the reason, where no Chromium is found or the book is not built.
 """
 
-import functools
-import http.server
-import shutil
-import threading
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from browsing import *
+from playwright.sync_api import Page
 
-ROOT = Path(__file__).resolve().parent.parent
-HTML = ROOT / "_build" / "html"
 PAGES = sorted(path.stem for suffix in ("md", "ipynb") for path in ROOT.glob(f"book/*.{suffix}"))
-WIDTHS = (1280, 390)
-
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = (
-    "--no-sandbox",  # Chromium refuses to start as root with it
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-)
 
 # TeX and roles that were not turned into anything, outside of code.
 LEFT_OVER = r"""() => {
@@ -43,78 +22,6 @@ FAULTY = """() => [...document.querySelectorAll(
 WIDER = """() => [document.documentElement.scrollWidth, window.innerWidth]"""
 
 pytestmark = pytest.mark.browser
-
-
-class Handler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    if not (HTML / "index.html").exists():
-        pytest.skip("the book is not built: run `make book`")
-    handler = functools.partial(Handler, directory=HTML)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    found = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    if found is None:
-        pytest.skip(f"no Chromium: none of {', '.join(CHROMIUMS)} is on the PATH")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=found, args=list(FLAGS))
-        yield running
-        running.close()
-
-
-class Log:
-    """What a page asked for and complained of."""
-
-    def __init__(self, page: Page) -> None:
-        self.requests: list[str] = []
-        self.faults: list[str] = []
-        page.on("request", lambda request: self.requests.append(request.url))
-        page.on("requestfailed", lambda request: self.faults.append(f"failed: {request.url}"))
-        page.on(
-            "response",
-            lambda response: (
-                response.ok or self.faults.append(f"{response.status}: {response.url}")
-            ),
-        )
-        page.on("pageerror", lambda error: self.faults.append(str(error)))
-        page.on(
-            "console",
-            lambda message: message.type == "error" and self.faults.append(message.text),
-        )
-
-
-def opened(page: Page, address: str) -> Log:
-    log = Log(page)
-    page.goto(address, wait_until="load")
-    page.evaluate("() => window.MathJax && MathJax.startup && MathJax.startup.promise")
-    return log
-
-
-@pytest.fixture(scope="module")
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """One for all tests, so that scripts are fetched and compiled once."""
-    shared = browser.new_context()
-    yield shared
-    shared.close()
-
-
-@pytest.fixture
-def page(context: BrowserContext) -> Iterator[Page]:
-    page = context.new_page()
-    page.set_viewport_size({"width": WIDTHS[0], "height": 900})
-    yield page
-    page.close()
 
 
 @pytest.mark.parametrize("kind", ["http", "file"])
