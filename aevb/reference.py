@@ -137,7 +137,7 @@ def by_curve(records: Iterable[Record]) -> dict[Key, list[Record]]:
     """
     groups: dict[Key, dict[str, list[Record]]] = {}
     for record in sorted(records, key=lambda record: (len(record.name), record.name)):
-        settings = record.configuration
+        settings = record.settings
         key = key_of(record)
         same = {name: settings[name] for name in settings if name not in _NOT_SETTINGS}
         signature = json.dumps(same, sort_keys=True)

@@ -29,6 +29,8 @@ from aevb.checkpoint import write_atomically
 __all__ = ["Record", "RecordError", "find", "folder", "load", "load_weights", "provenance", "save"]
 
 SCHEMA = 1
+BEFORE = {"precision": "float32", "candidates": 4_096}
+"""What a run did before there was a setting for it: such a record does not mention it."""
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -54,6 +56,11 @@ class Record:
     """File name and SHA-256 of the trained parameters, where they were kept."""
     path: Path | None = field(default=None, compare=False)
     """Where the record was read from."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The configuration, with what the run did where there was no setting for it yet."""
+        return BEFORE | self.configuration
 
 
 def folder(preset: str = "paper") -> Path:

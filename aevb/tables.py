@@ -37,8 +37,10 @@ SETTINGS = {
     "warm_up": "Adagrad's warm-up, steps",
     "initial_std": "initial parameters, standard deviation",
     "prior": "prior on all parameters",
+    "precision": "precision of the matrix products",
     "samples": "training samples evaluated",
     "evaluated": "datapoints of each set with an estimate",
+    "candidates": "draws of the prior for a chain's start",
     "draws": "posterior draws of an estimate",
     "burn_in": "moves before the first draw",
     "leapfrog_steps": "leapfrog steps of a move",
@@ -78,7 +80,8 @@ def settings(records: Sequence[Record], column: str = "dataset", panel: str = "l
     rows = [
         [label, *(_shared(key, group, panel) for group in groups.values())]
         for key, label in SETTINGS.items()
-        if all(key in record.configuration for record in records)
+        if any(key in record.configuration for record in records)
+        if all(key in record.settings for record in records)
     ]
     return markdown(["setting", *(names[name] for name in groups)], rows)
 
@@ -100,13 +103,15 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def _shown(key: str, record: Record) -> str:
-    value = record.configuration[key]
+    value = record.settings[key]
     if key == "samples":  # how far the run has come, which is what its curves show
         value = record.curves["samples"][-1]
     if key == "estimator":
         return {"A": "A (eq. 6)", "B": "B (eq. 7)"}[value]
     if key == "prior":
         return "$\\mathcal{N}(0, I)$" if value else "none"
+    if isinstance(value, str):
+        return value
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
@@ -218,8 +223,8 @@ def _changes(own: Record, other: Record) -> str:
     return ", ".join(
         _changed(key, other)
         for key in SETTINGS
-        if key in own.configuration
-        if key != "samples" and own.configuration[key] != other.configuration[key]
+        if key in own.settings
+        if key != "samples" and own.settings[key] != other.settings[key]
     )
 
 

@@ -1,6 +1,7 @@
 """The paper's digitised curves, and the comparison of ours with them."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -396,3 +397,16 @@ def test_the_json_is_an_array_of_rows_with_null_for_what_is_missing() -> None:
     assert {tuple(row) for row in found} == {reference.Row._fields}
     assert [tuple(row.values()) for row in found] == [tuple(row) for row in rows]
     assert {row["difference"] for row in found} == {1.0, None}
+
+
+def test_a_record_from_before_a_setting_is_of_the_same_curve() -> None:
+    (older,) = (r for r in results.find("figure-2") if r.name == "mnist-aevb-nz20-seed0")
+    assert "precision" not in older.configuration
+    newer = replace(
+        older,
+        name="x" * len(older.name),
+        configuration=older.configuration | {"precision": "float32"},
+    )
+    rounded = replace(newer, configuration=older.configuration | {"precision": "bfloat16"})
+    (curve,) = reference.by_curve([older, newer, rounded]).values()
+    assert curve == [older, newer]

@@ -207,3 +207,13 @@ def test_variants_say_what_changed_and_hold_each_run_against_the_paper() -> None
     assert body[0][3:] == ["", ""]
     assert body[1][2:] == ["", "", ""]
     assert all(body[2][3:])
+
+
+def test_an_older_record_is_of_float32() -> None:
+    newer = record(20, precision="float32", seed=1)
+    rounded = record(20, precision="bfloat16")
+    assert tables._changes(record(20), newer) == "seed: 1"
+    assert tables._changes(record(20), rounded) == "precision of the matrix products: bfloat16"
+    table = cells(tables.settings([record(20), newer]))
+    assert ["precision of the matrix products", "float32"] in table
+    assert "draws of the prior" not in tables.settings([record(20), newer])
