@@ -31,6 +31,7 @@ module                   holds                                                pa
 ``reference``            the paper's own curves, and ours against them        5
 ``figures``              record to figure                                     figs 1--5
 ``tables``               records and comparisons to the tables of a page      5
+``scorecard``            what the paper claims, held against records          5
 ``contenders``           what a step's speed is held against                  5
 ``benchmark``            how fast it is                                       5
 ``notebooks``            run the book's notebooks with other parameters       --
