@@ -1,0 +1,170 @@
+"""The rules of the scorecard, on made-up records: each can hold, hold with limits, and fail."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from aevb import experiments, scorecard
+from aevb.results import Record
+
+PANELS = [("mnist", 3), ("mnist", 200), ("frey-face", 2), ("frey-face", 20)]
+AEVB = {1e5: -150.0, 1e6: -120.0, 1e7: -100.0}
+WAKE = {1e5: -160.0, 1e6: -140.0, 1e7: -120.0}
+
+
+def made_up(experiment: experiments.Experiment, curve: dict[float, float], **other: Any) -> Record:
+    n_train = getattr(
+        experiment, "n_train", {"mnist": 50_000, "frey-face": 1_600}[experiment.dataset]
+    )
+    configuration = {
+        "dataset": experiment.dataset,
+        "algorithm": experiment.algorithm,
+        "latent_dim": experiment.latent_dim,
+        "n_train": n_train,
+        "seed": 0,
+    }
+    values = list(curve.values())
+    curves = {"samples": list(curve), "test": values, "train_running": values} | other
+    return Record(experiment.figure, experiment.name, configuration, curves, {})
+
+
+def second(
+    aevb: dict[float, float] = AEVB, wake: dict[float, float] = WAKE, **last: Any
+) -> list[Record]:
+    """Figure 2 of made-up curves: ``last`` replaces AEVB's in the panel MNIST, N_z = 3."""
+    records = []
+    for dataset, n in PANELS:
+        for algorithm, curve in (("aevb", aevb), ("wake-sleep", wake)):
+            curve = last.get("first", curve) if (n, algorithm) == (3, "aevb") else curve
+            records.append(made_up(experiments.LowerBound(dataset, algorithm, n), curve))
+    return records
+
+
+def third(mcem: float = -150.0, wake: float = -150.0) -> list[Record]:
+    ends = {"aevb": -140.0, "wake-sleep": wake, "mcem": mcem}
+    return [
+        made_up(
+            experiments.MarginalLikelihood(algorithm=a, n_train=n),
+            {1e5: -200.0, 2e6: end, 1e7: end},
+        )
+        for n in (1_000, 50_000)
+        for a, end in ends.items()
+    ]
+
+
+def test_faster_is_counted_in_samples_to_wake_sleeps_end() -> None:
+    claim = scorecard.converges_faster(second())
+    assert claim.verdict == "holds"
+    assert "Earlier in 4 of 4 panels; with 10.0 to 10 times" in claim.evidence
+    slower = {1e5: -150.0, 1e6: -130.0, 6e6: -120.0, 1e7: -100.0}
+    assert scorecard.converges_faster(second(first=slower)).verdict == "holds with limits"
+    never = {1e5: -150.0, 1e7: -121.0}
+    found = scorecard.converges_faster(second(first=never))
+    assert found.verdict == "does not hold"
+    assert "Earlier in 3 of 4 panels" in found.evidence
+
+
+def test_better_is_judged_at_the_end_that_both_have() -> None:
+    assert scorecard.better_solution(second()).verdict == "holds"
+    worse = {1e5: -150.0, 1e7: -121.0}
+    claim = scorecard.better_solution(second(first=worse))
+    assert claim.verdict == "holds with limits"
+    assert "Higher in 3 of 4 panels after 10 million samples; in nats: MNIST −1.0" in claim.evidence
+    assert scorecard.better_solution(second(aevb=worse)).verdict == "does not hold"
+    longer = AEVB | {1e8: -90.0}
+    assert "after 10 million" in scorecard.better_solution(second(aevb=longer)).evidence
+
+
+def test_figure_3_is_judged_early_and_against_the_better_one() -> None:
+    claim = scorecard.faster_in_likelihood(third(mcem=-145.0))
+    assert claim.verdict == "holds"
+    assert "+5.0 (1,000 images) and +5.0 (50,000 images)" in claim.evidence
+    assert scorecard.faster_in_likelihood(third(wake=-139.0)).verdict == "does not hold"
+    half = [*third()[:3], *third(mcem=-130.0)[3:]]
+    assert scorecard.faster_in_likelihood(half).verdict == "holds with limits"
+
+
+def test_monte_carlo_em_is_far_behind_or_it_is_not() -> None:
+    assert scorecard.em_is_not_on_line(third(mcem=-151.0)).verdict == "holds"
+    assert scorecard.em_is_not_on_line(third(mcem=-149.0)).verdict == "does not hold"
+
+
+@pytest.mark.parametrize(
+    ("gaps", "verdict"),
+    [
+        ((2.0, 1.0, 3.0, 3.5), "holds"),
+        ((2.0, 1.0, 3.0, 30.0), "holds with limits"),
+        ((2.0, 4.0, 3.0, 3.0), "does not hold"),
+    ],
+)
+def test_overfitting_is_a_gap_that_grows(gaps: tuple[float, ...], verdict: str) -> None:
+    records = [record for record in second() if record.configuration["algorithm"] == "aevb"]
+    with_gaps = [
+        replace(r, curves=r.curves | {"train_running": [v + gap for v in r.curves["test"]]})
+        for r, gap in zip(records, gaps, strict=True)
+    ]
+    claim = scorecard.no_overfitting(with_gaps)
+    assert claim.verdict == verdict
+    assert "176 nats at $10^8$" in claim.evidence  # the paper's own
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.4, "holds"), (0.6, "does not hold")])
+def test_one_noise_sample(gain: float, verdict: str) -> None:
+    def run(end: float) -> Record:
+        return made_up(experiments.LowerBound("mnist", "aevb", 3), {1e5: -160.0, 1e6: end})
+
+    runs = {(100, 1): run(-150.0), (100, 5): run(-150.0 + gain)}
+    runs |= {(10, 1): run(-150.0), (10, 5): run(-148.0)}
+    claim = scorecard.one_noise_sample_is_enough(runs)
+    assert claim.verdict == verdict
+    assert f"+{gain:.2f} nats with $M = 100$, and +2.00 with" in claim.evidence
+
+
+@pytest.mark.parametrize(("half", "verdict"), [(-155.0, "holds"), (-145.0, "does not hold")])
+def test_the_ranking_with_other_hidden_units(half: float, verdict: str) -> None:
+    def run(algorithm: str, end: float) -> Record:
+        return made_up(experiments.LowerBound("mnist", algorithm, 3), {1e5: -160.0, 1e6: end})
+
+    pair = (run("aevb", -150.0), run("wake-sleep", -153.0))
+    runs = {500: pair, 250: (run("aevb", -150.0), run("wake-sleep", half)), 1_000: pair}
+    assert scorecard.ranking_is_insensitive(runs).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("wake", "verdict"),
+    [(9.5, "holds"), (7.0, "holds with limits"), (4.0, "does not hold")],
+)
+def test_the_cost_of_a_sample(wake: float, verdict: str) -> None:
+    rates = {"mnist-aevb-nz3-seed0": 10.0, "mnist-wake-sleep-nz3-seed0": wake}
+    assert scorecard.same_cost(rates, (3,)).verdict == verdict
+
+
+def test_what_was_measured_on_one_data_set_is_not_judged() -> None:
+    both = {"mnist": 0.1, "frey-face": 0.2}
+    assert scorecard.variance_below_one(both).verdict == "holds"
+    assert scorecard.variance_below_one(both | {"frey-face": 1.2}).verdict == "does not hold"
+    assert scorecard.variance_below_one({"mnist": 0.1}).verdict == "not measured"
+    assert scorecard.variance_below_one({}).verdict == "not measured"
+
+
+def test_appendix_d_and_the_manifold() -> None:
+    judged = scorecard.unreliable_in_many_dimensions
+    assert judged({2: 0.1, 4: -0.4, 10: 3.0}).verdict == "holds"
+    assert judged({2: 0.1, 4: -0.4, 10: 0.3}).verdict == "holds with limits"
+    assert judged({2: 0.1, 4: -0.6, 10: 3.0}).verdict == "does not hold"
+    smooth = scorecard.smooth_manifold
+    assert smooth({"mnist": 0.2, "frey-face": 0.1}).verdict == "holds"
+    assert smooth({"mnist": 0.4, "frey-face": 0.1}).verdict == "holds with limits"
+    assert smooth({"mnist": 0.4, "frey-face": 0.3}).verdict == "does not hold"
+
+
+def test_the_table_links_each_claim_to_its_page() -> None:
+    claims = [scorecard.em_is_not_on_line(third()), scorecard.better_solution(second())]
+    head, rule, *body = scorecard.table(claims).splitlines()
+    assert head.count("|") == rule.count("|") == 4
+    for claim, row in zip(claims, body, strict=True):
+        assert row.count("|") == 4
+        assert f"**{claim.verdict}**" in row
+        assert f"{{doc}}`{claim.page}`" in row
+        assert claim.rule in row
