@@ -25,6 +25,7 @@ module                   holds                                                pa
 ``precision``            products in bfloat16, all else in float32            --
 ``training``             one loop for every algorithm                         5
 ``checkpoint``           stop and resume, bit for bit                         --
+``own_data``             a VAE for an array of your own, in one call          --
 ``results``              records of finished runs                             --
 ``experiments``          the runs behind each figure                          5
 ``full_vb_study``        full variational Bayes against point estimates       App. F
@@ -37,7 +38,23 @@ module                   holds                                                pa
 ``notebooks``            run the book's notebooks with other parameters       --
 =======================  ===================================================  ==========
 
-Import modules, not names: ``from aevb import estimators`` and then ``estimators.sgvb_b``.
+Import modules, not names: ``from aevb import estimators`` and then ``estimators.sgvb_b``. After
+``import aevb`` alone, ``aevb.estimators`` is imported when it is first used.
 """
 
+import importlib
+import pkgutil
+from types import ModuleType
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in __dir__() and not name.startswith("_"):
+        return importlib.import_module(f"aevb.{name}")
+    raise AttributeError(f"module 'aevb' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    modules = (module.name for module in pkgutil.iter_modules(__path__))
+    return ["__version__", *(name for name in modules if not name.startswith("_"))]

@@ -183,6 +183,10 @@ def minibatches(train: Tensor, size: int, generator: torch.Generator) -> Iterato
 
     Raises:
         ValueError: M is below 1, or there is nothing to draw from.
+
+    >>> batches = minibatches(torch.rand(50, 3), 8, torch.Generator().manual_seed(0))
+    >>> next(batches).shape
+    torch.Size([8, 3])
     """
     if size < 1 or len(train) < 1:
         raise ValueError(

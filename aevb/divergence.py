@@ -21,6 +21,11 @@ def gaussian_kl(q: Independent) -> Tensor:
 
     Raises:
         TypeError: If ``q`` is not a diagonal Gaussian.
+
+    >>> import torch
+    >>> mean, scale = torch.tensor([[0.0, 0.0], [1.0, 2.0]]), torch.ones(2, 2)
+    >>> gaussian_kl(Independent(Normal(mean, scale), 1)).abs()
+    tensor([0.0000, 2.5000])
     """
     normal = getattr(q, "base_dist", None)
     if not isinstance(normal, Normal) or q.reinterpreted_batch_ndims != 1:

@@ -1,0 +1,98 @@
+"""A VAE for an array of one's own."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import aevb
+from aevb import own_data, training
+
+
+def bars(n: int = 200) -> torch.Tensor:
+    """Synthetic: images of 4 by 4, each with one dark row."""
+    rows = torch.arange(n) % 4
+    return torch.eye(4)[rows].repeat_interleave(4, dim=1)
+
+
+SMALL = {"hidden": 20, "minibatch": 20, "samples": 12_000, "step_size": 0.1}
+
+
+def test_it_learns_what_can_be_known() -> None:
+    # Four kinds of rows: no model has a bound above log(1/4), up to the noise, and one that
+    # ignores z is at the sum of 16 pixels that are each on once in four.
+    model, history = own_data.fit(bars(), test=bars(8), **SMALL)
+    blind = 16 * (0.25 * np.log(0.25) + 0.75 * np.log(0.75))
+    noise = torch.Generator().manual_seed(1)
+    assert blind + 2 < history.curves["test"][-1]
+    assert training.lower_bound(model, bars(), noise) < np.log(0.25) + 0.5
+    assert history.samples[-1] == 12_000
+
+
+def test_a_numpy_array_does_as_well_and_the_same_seed_gives_the_same_bits() -> None:
+    torch.manual_seed(3)
+    first = own_data.fit(bars().numpy(), **SMALL)
+    torch.manual_seed(4)
+    second = own_data.fit(bars(), **SMALL)
+    other = own_data.fit(bars(), seed=1, **SMALL)
+    assert first.history.curves == second.history.curves
+    assert first.history.curves != other.history.curves
+
+
+def test_continuous_values() -> None:
+    x = torch.rand(100, 3, generator=torch.Generator().manual_seed(0)) * 0.01 + 0.5
+    _, history = own_data.fit(x, likelihood="gaussian", latent_dim=1, **SMALL)
+    assert history.curves["train_running"][-1] > history.curves["train_running"][0]
+
+
+@pytest.mark.parametrize(
+    ("x", "complaint"),
+    [
+        (torch.ones(10, 2, 2), r"x: expected shape \(N, D\), found \(10, 2, 2\)"),
+        (torch.ones(10), r"x: expected shape \(N, D\), found \(10,\)"),
+        (torch.ones(10, 0), r"x: expected shape \(N, D\), found \(10, 0\)"),
+        (torch.ones(1, 4), "x: expected at least 2 rows, found 1"),
+        (torch.full((4, 2), 255.0), r"x: expected values in \[0, 1\], found 255 to 255"),
+        (torch.tensor([[0.0], [-1.0]]), r"x: expected values in \[0, 1\], found -1 to 0"),
+        (torch.tensor([[0.0], [torch.nan]]), "x: expected finite values, found another in row 1"),
+        (torch.tensor([[torch.inf], [0.0]]), "x: expected finite values, found another in row 0"),
+    ],
+)
+def test_an_array_that_will_not_do_is_refused(x: torch.Tensor, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        own_data.fit(x)
+
+
+def test_bytes_are_refused_with_the_remedy() -> None:
+    with pytest.raises(TypeError, match=r"found torch\.uint8; of bytes, divide by 255"):
+        own_data.fit(np.zeros((10, 4), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"likelihood": "poisson"}, "likelihood: expected one of bernoulli, gaussian"),
+        ({"latent_dim": 0}, "latent_dim: expected at least 1, found 0"),
+        ({"minibatch": 0}, "minibatch: expected at least 1, found 0"),
+        ({"samples": 10}, "samples: expected at least one step of 100, found 10"),
+        ({"test": torch.ones(4, 3)}, "test: expected rows of 16 values, as in x, found 3"),
+        ({"test": torch.ones(4, 16) * 2}, "test: expected values in"),
+    ],
+)
+def test_a_setting_that_will_not_do_is_refused(settings: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        own_data.fit(bars(), **settings)
+
+
+def test_a_module_is_imported_when_it_is_first_used() -> None:
+    code = (
+        "import sys, aevb\n"
+        "assert 'torch' not in sys.modules\n"
+        "assert aevb.own_data.fit and 'aevb.own_data' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = aevb.nothing
+    assert {"models", "own_data", "__version__"} <= set(dir(aevb))
