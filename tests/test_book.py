@@ -4,6 +4,7 @@ These need no build and run nothing, so `make lint` runs them too.
 """
 
 import ast
+import re
 from pathlib import Path
 
 import nbformat
@@ -117,3 +118,14 @@ def test_the_contents_list_every_page_once() -> None:
     contents = yaml.safe_load((BOOK / "_toc.yml").read_text())
     pages = {path.stem for suffix in ("md", "ipynb") for path in BOOK.glob(f"*.{suffix}")}
     assert sorted(listed(contents)) == sorted(pages)
+
+
+@every_notebook
+def test_every_exercise_has_a_folded_solution(path: Path) -> None:
+    source = "\n".join(
+        cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type != "code"
+    )
+    exercises = re.findall(r"`{3,}\{exercise\} \S.*\n:label: (ex-[a-z0-9-]+)\n", source)
+    solutions = re.findall(r"`{3,}\{solution\} (ex-[a-z0-9-]+)\n:class: dropdown\n", source)
+    assert solutions == exercises
+    assert exercises or path.stem in ("speed", "your_own_data"), "a chapter without an exercise"
