@@ -214,29 +214,28 @@ def no_overfitting(records: Iterable[Record]) -> Claim:
     )
 
 
-def one_noise_sample_is_enough(
-    runs: Mapping[tuple[int, int], Record], samples: float = 1e6
-) -> Claim:
+def one_noise_sample_is_enough(one: Record, five: Record, samples: float = 5e5) -> Claim:
     """Section 2.3: L can be 1 as long as the minibatch is large enough, e.g. M = 100.
 
     Args:
-        runs: By :math:`(M, L)`: (100, 1), (100, 5), and, to compare, (10, 1) and (10, 5).
+        one: A run with one noise sample a datapoint.
+        five: The same with five.
         samples: Where the test bounds are compared.
     """
-    gain = {m: _at(runs[m, 5], samples) - _at(runs[m, 1], samples) for m in (100, 10)}
+    gain = _at(five, samples) - _at(one, samples)
     return Claim(
         "One noise sample a datapoint is enough if the minibatch is large enough, such as 100.",
         f"Five in place of one gain less than half a nat after {_million(samples)} samples with "
         "$M = 100$.",
-        f"They gain {_signed(gain[100], 2)} nats with $M = 100$, and {_signed(gain[10], 2)} with "
-        "$M = 10$.",
-        judge(abs(gain[100]) < 0.5),
+        f"They gain {_signed(gain, 2)} nats, MNIST with {one.configuration['latent_dim']} latent "
+        "variables.",
+        judge(gain < 0.5),
         "gradient_variance",
     )
 
 
 def ranking_is_insensitive(
-    runs: Mapping[int, tuple[Record, Record]], samples: float = 1e6
+    runs: Mapping[int, tuple[Record, Record]], samples: float = 5e5
 ) -> Claim:
     """Section 5: the relative performance was not very sensitive to the hidden units.
 
@@ -245,13 +244,14 @@ def ranking_is_insensitive(
         samples: Where the test bounds are compared.
     """
     leads = {n: _at(aevb, samples) - _at(wake, samples) for n, (aevb, wake) in sorted(runs.items())}
+    latent_dim = runs[min(runs)][0].configuration["latent_dim"]
     said = ", ".join(f"{_signed(lead)} with {n}" for n, lead in leads.items())
     return Claim(
         "The relative performance of the algorithms is not very sensitive to the number of hidden "
         "units.",
         f"AEVB's lead over wake-sleep after {_million(samples)} samples has the same sign with "
         "half, the usual, and twice as many units.",
-        f"Its lead, MNIST with three latent variables, in nats: {said} hidden units.",
+        f"Its lead, MNIST with {latent_dim} latent variables, in nats: {said} hidden units.",
         judge(len({lead > 0 for lead in leads.values()}) == 1),
         "figure_2_lower_bound",
     )

@@ -128,4 +128,6 @@ def test_every_exercise_has_a_folded_solution(path: Path) -> None:
     exercises = re.findall(r"`{3,}\{exercise\} \S.*\n:label: (ex-[a-z0-9-]+)\n", source)
     solutions = re.findall(r"`{3,}\{solution\} (ex-[a-z0-9-]+)\n:class: dropdown\n", source)
     assert solutions == exercises
-    assert exercises or path.stem in ("speed", "scorecard", "your_own_data"), "a chapter without an exercise"
+    assert exercises or path.stem in ("speed", "scorecard", "your_own_data"), (
+        "a chapter without an exercise"
+    )
