@@ -19,6 +19,7 @@ NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
 
 CHECKED = "nbval-check-output"
 MOST_CELLS = 30
+WITHOUT_EXERCISES = ("speed", "scorecard", "your_own_data")
 MOST_LINES = 30  # of a code cell
 MOST_STATEMENTS = 3  # of a function or a class defined in a cell
 
@@ -128,6 +129,4 @@ def test_every_exercise_has_a_folded_solution(path: Path) -> None:
     exercises = re.findall(r"`{3,}\{exercise\} \S.*\n:label: (ex-[a-z0-9-]+)\n", source)
     solutions = re.findall(r"`{3,}\{solution\} (ex-[a-z0-9-]+)\n:class: dropdown\n", source)
     assert solutions == exercises
-    assert exercises or path.stem in ("speed", "scorecard", "your_own_data"), (
-        "a chapter without an exercise"
-    )
+    assert exercises or path.stem in WITHOUT_EXERCISES, "a chapter without an exercise"
