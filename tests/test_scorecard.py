@@ -118,7 +118,7 @@ def test_one_noise_sample(gain: float, verdict: str) -> None:
 
     claim = scorecard.one_noise_sample_is_enough(run(-150.0), run(-150.0 + gain))
     assert claim.verdict == verdict
-    assert f"They gain {gain:+.2f} nats".replace("-", "−") in claim.evidence
+    assert f"They change it by {gain:+.2f} nats".replace("-", "−") in claim.evidence
 
 
 @pytest.mark.parametrize(("half", "verdict"), [(-155.0, "holds"), (-145.0, "does not hold")])
