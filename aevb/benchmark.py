@@ -115,7 +115,7 @@ def _written(experiment: Experiment, dataset: data.Dataset) -> Callable[[], Any]
     return lambda: step(state, next(draw))
 
 
-def _recorded(experiment: Experiment, dataset: data.Dataset) -> replay.Recording[Any]:
+def _recorded(experiment: Experiment, dataset: data.Dataset) -> replay.Recording:
     step = _written(replace(experiment, warm_up=0), dataset)
     step()  # the first reads how far the warm-up is
     return replay.record(step)

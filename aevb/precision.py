@@ -5,18 +5,15 @@ have. Whether a curve suffers has to be looked at, run by run.
 """
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 __all__ = ["bfloat16_products"]
 
-Given = ParamSpec("Given")
-Result = TypeVar("Result")
 
-
-def bfloat16_products(function: Callable[Given, Result]) -> Callable[Given, Result]:
+def bfloat16_products(function: Callable[..., Any]) -> Callable[..., Any]:
     r"""The same function, with the product of each linear layer in bfloat16.
 
     .. math::
@@ -29,7 +26,7 @@ def bfloat16_products(function: Callable[Given, Result]) -> Callable[Given, Resu
         function: One that applies :class:`torch.nn.Linear` layers, such as an algorithm's ``step``.
     """
 
-    def rounded(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+    def rounded(*args: Any, **kwargs: Any) -> Any:
         with _Rounding():
             return function(*args, **kwargs)
 

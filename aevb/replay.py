@@ -10,7 +10,7 @@ It is what a CUDA graph does, on a CPU.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,8 +18,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
 
 __all__ = ["Recording", "record"]
-
-Result = TypeVar("Result")
 
 TELLING_PYTHON = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 """Marks of operations that give Python a tensor's value, or a size that depends on it."""
@@ -31,7 +29,7 @@ OF_A_NEW_TENSOR = ("dtype", "layout", "device", "pin_memory")
 """What an operation that makes a tensor is told, and one that fills a tensor is not."""
 
 
-class Recording(Generic[Result]):
+class Recording:
     """A step that can be repeated.
 
     Attributes:
@@ -39,7 +37,7 @@ class Recording(Generic[Result]):
         obstacle: Why the step cannot be repeated; empty if it can.
     """
 
-    def __init__(self, result: Result, calls: "Sequence[_Call]", obstacle: str):
+    def __init__(self, result: Any, calls: Sequence[Any], obstacle: str):
         self.result = result
         self.obstacle = obstacle
         calls = _changing(calls)
@@ -61,7 +59,7 @@ class Recording(Generic[Result]):
             call.function(*call.arguments, **call.keywords)
 
 
-def record(step: Callable[[], Result]) -> Recording[Result]:
+def record(step: Callable[[], Any]) -> Recording:
     """Do a step, and note its operations.
 
     Args:

@@ -227,8 +227,8 @@ def one_noise_sample_is_enough(one: Record, five: Record, samples: float = 5e5) 
         "One noise sample a datapoint is enough if the minibatch is large enough, such as 100.",
         f"Five in place of one gain less than half a nat after {_million(samples)} samples with "
         "$M = 100$.",
-        f"They change it by {_signed(gain, 2)} nats, MNIST with {one.configuration['latent_dim']} latent "
-        "variables.",
+        f"They change it by {_signed(gain, 2)} nats, MNIST with "
+        f"{one.configuration['latent_dim']} latent variables.",
         judge(gain < 0.5),
         "gradient_variance",
     )

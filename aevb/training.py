@@ -183,7 +183,7 @@ def train(
             "running": running.item(),
         }
 
-    recording: replay.Recording[tuple[Any, Any]] | None = None
+    recording: replay.Recording | None = None
 
     def take_step(shown: bool) -> Any:
         """What the step says about itself; out of date if it need not be shown."""
