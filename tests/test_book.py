@@ -130,3 +130,11 @@ def test_every_exercise_has_a_folded_solution(path: Path) -> None:
     solutions = re.findall(r"`{3,}\{solution\} (ex-[a-z0-9-]+)\n:class: dropdown\n", source)
     assert solutions == exercises
     assert exercises or path.stem in WITHOUT_EXERCISES, "a chapter without an exercise"
+
+
+@every_notebook
+def test_what_a_cell_writes_is_read_as_the_pages_are(path: Path) -> None:
+    """Without this a table stays a row of bars, and a role is shown as it is written."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code" and re.search(r"^Markdown\(", cell.source, re.MULTILINE):
+            assert cell.metadata.get("mystnb", {}).get("markdown_format") == "myst", cell.source
