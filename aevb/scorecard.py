@@ -32,7 +32,7 @@ __all__ = [
     "variance_below_one",
 ]
 
-VERDICTS = ("holds", "holds with limits", "does not hold", "not measured")
+VERDICTS = ("holds", "holds with limits", "does not hold", "was not measured")
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def judge(holds: bool, limits: bool = False) -> str:
 
 def table(claims: Iterable[Claim]) -> str:
     """The claims as a Markdown table, each linked to its page."""
-    head = "| the paper's claim | ours | verdict |\n| --- | --- | --- |"
+    head = "| the paper's claim, and the verdict | ours |\n| --- | --- |"
     rows = (
-        f"| {c.claim} | {c.evidence} *Rule:* {c.rule} {{doc}}`{c.page}` | **{c.verdict}** |"
+        f"| {c.claim} **It {c.verdict}.** | {c.evidence} *Rule:* {c.rule} {{doc}}`{c.page}` |"
         for c in claims
     )
     return "\n".join([head, *rows])
