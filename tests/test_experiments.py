@@ -630,7 +630,11 @@ def test_a_stored_model_of_figure_3_has_the_likelihood_that_its_record_holds(pat
     x = real("mnist").test[: record.configuration["evaluated"]]
 
     found = reciprocal_importance_sampling(
-        experiments.trained_model(record), x, start="resampled", generator=torch.Generator()
+        experiments.trained_model(record),
+        x,
+        start="resampled",
+        candidates=record.settings["candidates"],
+        generator=torch.Generator(),
     )
 
     # Other draws, and weights in half precision. An image whose chain is on a wrong mode may miss
