@@ -148,7 +148,7 @@ def reproduce(
 
 
 def specification(record: results.Record) -> Experiment:
-    """The experiment that a record is of. What it does not mention has its usual value.
+    """The experiment that a record is of. What it does not mention is as it was at its time.
 
     Raises:
         ExperimentError: If the record is of another kind of run.
@@ -157,7 +157,7 @@ def specification(record: results.Record) -> Experiment:
     one_of(f"{record.name}: figure", record.figure, kinds)
     kind = kinds[record.figure]
     known = {field.name for field in fields(kind)}
-    return kind(**{k: v for k, v in record.configuration.items() if k in known})
+    return kind(**{k: v for k, v in record.settings.items() if k in known})
 
 
 def rerun(

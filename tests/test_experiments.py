@@ -688,6 +688,15 @@ def test_what_a_record_does_not_mention_has_its_usual_value(
     assert experiments.specification(replace(record, configuration=older)) == small()
 
 
+def test_a_record_from_before_a_setting_is_made_again_as_it_was(
+    synthetic: data.Dataset, tmp_path: Path
+) -> None:
+    record = experiments.run(likelihood(candidates=4_096), tmp_path, progress=False)
+    older = {k: v for k, v in record.configuration.items() if k != "candidates"}
+    found = experiments.specification(replace(record, configuration=older))
+    assert found == likelihood(candidates=4_096) != likelihood()
+
+
 def test_a_record_that_says_otherwise_is_found_out(
     synthetic: data.Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
