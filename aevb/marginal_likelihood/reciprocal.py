@@ -154,9 +154,9 @@ def _estimate(
     step_size: float,
     generator: torch.Generator | None,
 ) -> Reciprocal:
-    def draw(rows: Tensor, z: Tensor, step_size: Tensor) -> hmc.Samples:
+    def draw(x: Tensor, z: Tensor, step_size: Tensor) -> hmc.Samples:
         def log_density(z: Tensor) -> Tensor:
-            return model.log_joint(x[rows], z)
+            return model.log_joint(x, z)
 
         return hmc.sample(
             hmc.init(z, log_density),
@@ -172,14 +172,14 @@ def _estimate(
 
     least = 1 if density == "diagonal" else model.latent_dim
     rows = torch.arange(len(x))
-    chains = draw(rows, z, z.new_full(z.shape[:1], step_size))
+    chains = draw(x, z, z.new_full(z.shape[:1], step_size))
     positions, acceptance_rate = chains.positions, chains.info.acceptance_rate.mean(0)
     for _ in range(RETRIES):
         stuck = _moves(positions[: draws // 2, rows]) < least
         if not stuck.any():
             break
         rows = rows[stuck]
-        chains = draw(rows, chains.state.position[stuck], chains.step_size[stuck] / SMALLER)
+        chains = draw(x[rows], chains.state.position[stuck], chains.step_size[stuck] / SMALLER)
         positions[:, rows] = chains.positions
         acceptance_rate[rows] = chains.info.acceptance_rate.mean(0)
     fitted, averaged = positions.tensor_split([draws // 2])
