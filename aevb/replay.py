@@ -120,15 +120,13 @@ class _Recorder(TorchDispatchMode):
         schema = function._schema
         reads = {_memory(tensor) for tensor in _tensors((args, kwargs))}
         if schema.is_mutable:
-            changed = _written(schema, args, kwargs)
-            writes = {_memory(tensor) for tensor in changed}
+            writes = {_memory(tensor) for tensor in _written(schema, args, kwargs)}
             call = function._op, args, kwargs
         else:
             writes = {_memory(tensor) for tensor in results} - reads
-            if not writes or schema.name in ASKING_FOR_MEMORY:
-                self.own |= writes
-                return  # nothing is computed: it shows the same memory again
             self.own |= writes
+            if not writes or schema.name in ASKING_FOR_MEMORY:
+                return  # nothing is computed: it shows the same memory again
             call = _into(function, args, kwargs, results)
         if schema.name in ASKING_FOR_A_SHAPE:
             reads = set()
@@ -142,12 +140,11 @@ def _into(
     function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]
 ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
     """The call that writes an operation's results into given tensors."""
-    name = function._schema.name.removeprefix("aten::")
     if function._schema.name in COPYING:
         return torch.ops.aten.copy_.default._op, (results[0], args[0]), {}
     inputs = [(a.name, str(a.type)) for a in function._schema.arguments]
     filling = [pair for pair in inputs if pair[0] not in OF_A_NEW_TENSOR]
-    packet = getattr(torch.ops.aten, name)
+    packet = getattr(torch.ops.aten, function._schema.name.removeprefix("aten::"))
     for variant in (getattr(packet, overload) for overload in packet.overloads()):
         outs = [a.name for a in variant._schema.arguments if a.is_out]
         ins = [(a.name, str(a.type)) for a in variant._schema.arguments if not a.is_out]
