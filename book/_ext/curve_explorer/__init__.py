@@ -7,15 +7,14 @@ A page says::
 
 The curves come from the same records as the printed figure. They are drawn by plotly.js, whose
 file is taken from the installed package ``plotly`` and served with the book; a page fetches it
-when the reader asks for the curves. Nothing goes under ``_static``, because Jupyter Book adds every
-script there to every page.
+when the reader asks for the curves.
 """
 
 import json
-import shutil
 from importlib.metadata import files
 from pathlib import Path
 
+import beside_pages
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
@@ -49,10 +48,8 @@ class ExploreCurves(SphinxDirective):
         if figure not in reference.FIGURES:
             known = ", ".join(reference.FIGURES)
             raise self.error(f"figure: expected one of {known}; found {figure!r}")
-        root = "../" * self.env.docname.count("/")
-        shown = getattr(self.env, "explored_figures", set())
-        self.env.explored_figures = shown | {figure}
-        html = HTML.format(figure=figure, root=root, folder=FOLDER)
+        beside_pages.remember(self.env, FOLDER, [figure])
+        html = HTML.format(figure=figure, root=beside_pages.root(self.env), folder=FOLDER)
         return [nodes.raw("", html, format="html")]
 
 
@@ -101,26 +98,17 @@ def library() -> Path:
 
 
 def write(app: Sphinx, error: Exception | None) -> None:
-    shown = getattr(app.env, "explored_figures", set())
-    if error or app.builder.format != "html" or not shown:
+    figures = beside_pages.shown(app, FOLDER)
+    if error or app.builder.format != "html" or not figures:
         return
-    folder = Path(app.outdir) / FOLDER
-    folder.mkdir(exist_ok=True)
-    for path in (*(HERE / asset for asset in ASSETS), library()):
-        shutil.copyfile(path, folder / path.name)
-    for figure in sorted(shown):
+    folder = beside_pages.put(app, FOLDER, [*(HERE / asset for asset in ASSETS), library()])
+    for figure in figures:
         content = json.dumps(panels(figure), separators=(",", ":"))
         script = f"curveExplorer.receive({json.dumps(figure)}, {content});\n"
         (folder / f"{figure}.js").write_text(script)
 
 
-def merge(app: Sphinx, env: object, docnames: object, other: object) -> None:
-    shown = getattr(env, "explored_figures", set())
-    env.explored_figures = shown | getattr(other, "explored_figures", set())
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("explore-curves", ExploreCurves)
     app.connect("build-finished", write)
-    app.connect("env-merge-info", merge)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

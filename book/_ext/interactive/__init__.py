@@ -6,13 +6,12 @@ A page says::
     A sentence for those who read without JavaScript.
     ```
 
-Each figure is one script, ``bound-and-gap.js``, which only the pages that show it load. They do not
-go under ``_static``, because Jupyter Book adds every script there to every page.
+Each figure is one script, ``bound-and-gap.js``, which only the pages that show it load.
 """
 
-import shutil
 from pathlib import Path
 
+import beside_pages
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -39,19 +38,15 @@ class Interactive(SphinxDirective):
             raise self.error(f"interactive: expected one of {known}; found {name!r}")
         if not self.content:
             raise self.error(f"{name}: expected a sentence for those without JavaScript")
-        root = "../" * self.env.docname.count("/")
+        root = beside_pages.root(self.env)
         text = " ".join(self.content)
         html = HTML.format(name=name, root=root, folder=FOLDER, text=text)
         return [nodes.raw("", html, format="html")]
 
 
 def write(app: Sphinx, error: Exception | None) -> None:
-    if error or app.builder.format != "html":
-        return
-    folder = Path(app.outdir) / FOLDER
-    folder.mkdir(exist_ok=True)
-    for path in (*HERE.glob("*.js"), *HERE.glob("*.css")):
-        shutil.copyfile(path, folder / path.name)
+    if not error and app.builder.format == "html":
+        beside_pages.put(app, FOLDER, [*HERE.glob("*.js"), *HERE.glob("*.css")])
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -7,15 +7,15 @@ A page says where and which models::
 
 Each model is a record of Figure 2 with weights. They are written, in half precision as they are
 stored, into scripts of their own beside the pages, which fetch one when the reader comes to it.
-Scripts and not data, so that a page opened as a file can fetch them, too. Nothing goes under
-``_static``, because Jupyter Book adds every script there to every page.
+Scripts and not data, so that a page opened as a file can fetch them, too.
 """
 
 import base64
+import functools
 import json
-import shutil
 from pathlib import Path
 
+import beside_pages
 import torch
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -33,7 +33,7 @@ LABELS = {"mnist": "Digits", "frey-face": "Faces"}
 SIZES = {"mnist": (28, 28), "frey-face": (28, 20)}
 HTML = """\
 <div class="latent-explorer" data-root="{root}{folder}/" data-models='{models}'>
-  <img src="{root}{folder}/still.png" alt="The explorer: a plane with a point on it, and the \
+  <img src="{root}_static/explorer.png" alt="The explorer: a plane with a point on it, and the \
 image that the point stands for.">
   <noscript><p>The explorer needs JavaScript; the picture shows what it looks like.</p></noscript>
 </div>
@@ -53,7 +53,7 @@ class LatentExplorer(SphinxDirective):
             path = results.folder() / "figure-2" / f"{name}.json"
             self.env.note_dependency(str(path))
             models.append(describe(results.load(path)))
-        root = "../" * self.env.docname.count("/")
+        root = beside_pages.root(self.env)
         scripts = "\n".join(
             f'<script defer src="{root}{FOLDER}/{asset}"></script>'
             for asset in ASSETS
@@ -61,8 +61,7 @@ class LatentExplorer(SphinxDirective):
         )
         names = json.dumps(models).replace("'", "&#39;")
         html = HTML.format(root=root, folder=FOLDER, models=names, scripts=scripts)
-        shown = getattr(self.env, "latent_explorer_models", set())
-        self.env.latent_explorer_models = shown | {model["name"] for model in models}
+        beside_pages.remember(self.env, FOLDER, [model["name"] for model in models])
         return [nodes.raw("", html, format="html")]
 
 
@@ -99,13 +98,16 @@ def model_scripts(record: results.Record) -> dict[str, str]:
     }
 
 
+load = functools.cache(data.load)  # several models are of one data set
+
+
 @torch.no_grad()
 def scatter(record: results.Record) -> dict[str, object]:
     """Where the recognition model puts images, and some of them; empty without the data."""
     try:
-        dataset = data.load(record.configuration["dataset"])
+        dataset = load(record.configuration["dataset"])
     except data.DataError:
-        return {"codes": "", "classes": "", "pixels": ""}
+        return {"codes": "", "classes": "", "pixels": "", "spread": SPREAD}
     x, labels = dataset.test[:SCATTERED], dataset.test_labels
     codes = experiments.trained_model(record).recognition_model(x).mean
     bytes_ = (codes.clamp(-SPREAD, SPREAD) / SPREAD * 127).round().to(torch.int8)
@@ -116,31 +118,22 @@ def scatter(record: results.Record) -> dict[str, object]:
         some = [int((classes == digit).nonzero()[3]) for digit in range(10)]
     pixels = (x[some] * 255).round().to(torch.uint8)
     encoded = {"codes": bytes_, "classes": classes, "pixels": pixels}
-    return {k: base64.b64encode(v.numpy().tobytes()).decode() for k, v in encoded.items()}
+    texts = {k: base64.b64encode(v.numpy().tobytes()).decode() for k, v in encoded.items()}
+    return {**texts, "spread": SPREAD}
 
 
 def write(app: Sphinx, error: Exception | None) -> None:
-    shown = getattr(app.env, "latent_explorer_models", set())
-    if error or app.builder.format != "html" or not shown:
+    names = beside_pages.shown(app, FOLDER)
+    if error or app.builder.format != "html" or not names:
         return
-    folder = Path(app.outdir) / FOLDER
-    folder.mkdir(exist_ok=True)
-    for asset in ASSETS:
-        shutil.copyfile(HERE / asset, folder / asset)
-    shutil.copyfile(Path(app.srcdir) / "assets" / "explorer.png", folder / "still.png")
-    for name in sorted(shown):
+    folder = beside_pages.put(app, FOLDER, [HERE / asset for asset in ASSETS])
+    for name in names:
         record = results.load(results.folder() / "figure-2" / f"{name}.json")
         for part, script in model_scripts(record).items():
             (folder / f"{name}.{part}.js").write_text(script)
 
 
-def merge(app: Sphinx, env: object, docnames: object, other: object) -> None:
-    shown = getattr(env, "latent_explorer_models", set())
-    env.latent_explorer_models = shown | getattr(other, "latent_explorer_models", set())
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("latent-explorer", LatentExplorer)
     app.connect("build-finished", write)
-    app.connect("env-merge-info", merge)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -55,7 +55,7 @@
     constructor(root) {
       this.root = root;
       this.choices = JSON.parse(root.dataset.models);
-      this.noise = normal();
+      this.fetched = {};
       root.replaceChildren();
       this.build();
       this.choose(this.choices[0]);
@@ -144,17 +144,16 @@
 
     // -- A model is chosen -----------------------------------------------------------------
 
-    /** A part of a model, fetched when it is asked for first. */
+    /** Fetch a part of a model when it is asked for first, and once, however often it is asked for. */
     fetch(choice, part) {
-      const loaded = () => latentExplorer.models[choice.name]?.[part];
-      if (loaded()) return Promise.resolve(loaded());
-      return new Promise((resolve, reject) => {
-        latentExplorer.waiting[`${choice.name}.${part}`] = () => resolve(loaded());
+      const address = `${this.root.dataset.root}${choice.name}.${part}.js`;
+      return (this.fetched[address] ??= new Promise((resolve, reject) => {
         const script = document.createElement("script");
-        script.src = `${this.root.dataset.root}${choice.name}.${part}.js`;
-        script.onerror = () => reject(new Error(`${script.src}: could not be read`));
+        script.src = address;
+        script.onload = resolve;
+        script.onerror = () => reject(new Error(`${address}: could not be read`));
         document.head.append(script);
-      });
+      }));
     }
 
     async choose(choice) {
@@ -320,12 +319,12 @@
 
     async recognize(x) {
       const { choice } = this;
-      this.latest = x; // the fetch may take a moment, in which more is drawn
+      this.latestImage = x; // the fetch may take a moment, in which more is drawn
       await this.fetch(choice, "recognition_model");
-      if (this.choice !== choice || this.latest !== x) return;
+      if (this.choice !== choice || this.latestImage !== x) return;
       this.q = latentExplorer.encode(this.model, x);
-      this.noise = normal();
-      const noise = Array.from({ length: NOISE }, () => this.z.map(() => this.noise.next().value));
+      const draws = normal();
+      const noise = Array.from({ length: NOISE }, () => this.z.map(() => draws.next().value));
       const kl = latentExplorer.divergence(this.q);
       const bound = latentExplorer.bound(this.model, x, this.q, noise);
       this.z = Array.from(this.q.mean, (value) => Math.max(-SPREAD, Math.min(SPREAD, value)));
@@ -334,7 +333,6 @@
       this.verdict.textContent = `Bound ${bound.toFixed(1).replace("-", "−")} nats, ` +
         `after ${kl.toFixed(1)} nats of divergence from the prior.`;
       Object.assign(this.root.dataset, { bound, kl });
-      this.latestImage = x;
       this.render();
     }
   }

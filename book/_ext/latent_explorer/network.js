@@ -1,7 +1,7 @@
 /* The paper's two networks, in plain JavaScript: one hidden layer of tanh units each. */
 "use strict";
 
-const latentExplorer = { models: {}, waiting: {} };
+const latentExplorer = { models: {} };
 
 (() => {
   /** The numbers in a base64 string of IEEE half-precision floats. */
@@ -37,7 +37,7 @@ const latentExplorer = { models: {}, waiting: {} };
     const model = (latentExplorer.models[name] ??= {});
     if (part === "images") {
       const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-      const codes = Float32Array.from(new Int8Array(bytes(content.codes).buffer), (c) => (c / 127) * 4);
+      const codes = Float32Array.from(new Int8Array(bytes(content.codes).buffer), (c) => (c / 127) * content.spread);
       model.images = { codes, classes: bytes(content.classes), pixels: bytes(content.pixels) };
     } else {
       const layers = {};
@@ -47,7 +47,6 @@ const latentExplorer = { models: {}, waiting: {} };
       }
       model[part] = layers;
     }
-    latentExplorer.waiting[`${name}.${part}`]?.();
   };
 
   /** The mean image of p(x|z), each pixel in (0, 1). */
