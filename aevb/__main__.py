@@ -8,7 +8,16 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from aevb import benchmark, checkpoint, data, experiments, reference, results, training
+from aevb import (
+    benchmark,
+    checkpoint,
+    data,
+    experiments,
+    gpu_benchmark,
+    reference,
+    results,
+    training,
+)
 
 __all__ = ["main"]
 
@@ -36,6 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
+    except ExceptionGroup as group:
+        expected, rest = group.split(ERRORS)
+        if rest or not expected:
+            raise
+        for error in expected.exceptions:
+            print(f"aevb: error: {error}", file=sys.stderr)
+        return 1
     except ERRORS as error:
         print(f"aevb: error: {error}", file=sys.stderr)
         return 1
@@ -91,13 +107,17 @@ def _run(options: argparse.Namespace) -> None:
         raise experiments.ExperimentError(
             f"{options.figure}: expected one of {panels}; found {found}"
         )
+    missing = []
     for experiment in [replace(experiment, **given) for experiment in chosen]:
         before = experiments.stored(experiment)
         if before and before.curves["samples"][-1] >= experiment.samples and not options.force:
             print(f"{before.path}: there already; --force trains it again")
-            continue
-        record = experiments.run(experiment)
-        print(f"{record.path}: test {record.curves['test'][-1]:.2f} nats")
+        else:
+            missing.append(experiment)
+    alone = options.device == "cpu"  # one run fills a processor; a GPU has room for a figure
+    for batch in [[experiment] for experiment in missing] if alone else [missing]:
+        for record in experiments.run_together(batch, device=options.device):
+            print(f"{record.path}: test {record.curves['test'][-1]:.2f} nats", flush=True)
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -123,11 +143,12 @@ def _rerun(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    record = benchmark.bench()
+    measuring: Any = benchmark if options.device == "cpu" else gpu_benchmark
+    record = measuring.bench(*([] if measuring is benchmark else [options.device]))
     if options.store:
         results.save(record)
     measured = record.configuration
-    print(json.dumps(measured, indent=1) if options.json else benchmark.table(measured))
+    print(json.dumps(measured, indent=1) if options.json else measuring.table(measured))
 
 
 _CHOICES: dict[str, Any] = {
@@ -198,6 +219,9 @@ def _parser() -> argparse.ArgumentParser:
             type=kind,
             help=f"another {name.replace('_', ' ')} than the figure's",
         )
+    command.add_argument(
+        "--device", default="cpu", help="cuda: on a GPU, all of them at once (default cpu)"
+    )
     command.add_argument("--force", action="store_true", help="train what is stored already, too")
     command.set_defaults(command=_run)
 
@@ -232,6 +256,7 @@ def _parser() -> argparse.ArgumentParser:
         "it alone, and the same training as a plain PyTorch loop; then the speed of every curve, "
         "Appendix D, and two runs at once. A few minutes, on a machine with nothing else to do.",
     )
+    command.add_argument("--device", default="cpu", help="cuda: many runs at once on a GPU")
     command.add_argument("--json", action="store_true", help="print a JSON object")
     command.add_argument("--store", action="store_true", help="keep it for the book's page")
     command.set_defaults(command=_bench)

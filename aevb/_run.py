@@ -4,7 +4,7 @@ import contextlib
 import functools
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,14 @@ from aevb._specification import (
     EM_UPDATES,
     ESTIMATORS,
     Experiment,
+    ExperimentError,
     LowerBound,
     MarginalLikelihood,
 )
 from aevb.adagrad import Adagrad
 from aevb.precision import bfloat16_products
 
-__all__ = ["ALGORITHMS", "MODELS", "run", "start", "step_of"]
+__all__ = ["ALGORITHMS", "MODELS", "run", "run_together", "start", "step_of"]
 
 MODELS = {"mnist": models.bernoulli_vae, "frey-face": models.gaussian_vae}
 ALGORITHMS: dict[str, Any] = {
@@ -52,7 +53,11 @@ LIKELIHOOD_PLACES = [
 
 
 def run(
-    experiment: Experiment, path: Path | None = None, *, progress: bool | None = None
+    experiment: Experiment,
+    path: Path | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    progress: bool | None = None,
 ) -> results.Record:
     """Train, and store the record.
 
@@ -61,6 +66,7 @@ def run(
     Args:
         experiment: The whole specification.
         path: The folder of the records; by default :func:`aevb.results.folder` of the preset.
+        device: Where it trains; see :func:`run_together`.
         progress: Whether to show a bar; by default where standard error is a terminal.
 
     Returns:
@@ -72,35 +78,79 @@ def run(
         aevb.training.DivergenceError: If the bound stops being a finite number.
         aevb.checkpoint.CheckpointError: If a checkpoint is damaged or of another run.
         aevb.results.RecordError: If the record cannot be written.
+        aevb.experiments.ExperimentError: If there is no such device.
     """
-    path = path or results.folder(experiment.preset)
-    dataset = _dataset(experiment)
+    return run_together([experiment], path, device=device, progress=progress)[0]
+
+
+def run_together(
+    experiments: Sequence[Experiment],
+    path: Path | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    progress: bool | None = None,
+) -> list[results.Record]:
+    """Train several experiments at once, on one device, and store the record of each.
+
+    Args:
+        experiments: The specifications.
+        path: As for :func:`run`.
+        device: ``cpu``, or ``cuda`` for a GPU. There a run has the same initial parameters and
+            other minibatches and noise: another curve, as of another seed.
+        progress: As for :func:`run`.
+
+    Returns:
+        The stored records, in their order.
+
+    Raises:
+        Exception: What :func:`run` raises, once the other runs have ended.
+    """
+    device = _available(device)
+    datasets: dict[str, data.Dataset] = {}
+    shared = {"together": len(experiments)} if len(experiments) > 1 else {}
+    runs = [
+        _stored(e, path or results.folder(e.preset), device, datasets, shared, progress)
+        for e in experiments
+    ]
+    with _one_thread():
+        return training.together(runs, device)
+
+
+def _stored(
+    experiment: Experiment,
+    path: Path,
+    device: torch.device,
+    datasets: dict[str, data.Dataset],
+    shared: dict[str, int],
+    progress: bool | None,
+) -> Generator[None, None, results.Record]:
+    """The stages of a run, the last of which stores its record."""
     checkpoint = path / experiment.figure / f"{experiment.name}.checkpoint.safetensors"
     em = experiment.algorithm == "mcem"
-    with _one_thread():
-        made = results.provenance(torch.device("cpu"), dataset.sha256)
-        state, draw = start(experiment, dataset)
-        state, history = training.train(
-            step_of(experiment),
-            state,
-            draw,
-            functools.partial(_evaluate, experiment, dataset),
-            _schedule(experiment),
-            name=experiment.name,
-            per_step=experiment.per_step if em else None,
-            objective="log_joint" if em else "bound",
-            repeat=not em,
-            checkpoint=checkpoint,
-            identity=json.dumps(asdict(experiment)),
-            progress=progress,
-        )
-        record = results.Record(
-            experiment.figure,
-            experiment.name,
-            asdict(experiment) | {"n_train": len(dataset.train)},
-            {"samples": history.samples, **history.curves},
-            made | {"wall_seconds": round(history.wall_seconds, 1)},
-        )
+    dataset = _dataset(experiment, device, datasets)
+    made = results.provenance(device, dataset.sha256) | shared
+    state, draw = start(experiment, dataset)
+    state, history = yield from training.stages(
+        step_of(experiment),
+        state,
+        draw,
+        functools.partial(_evaluate, experiment, dataset),
+        _schedule(experiment),
+        name=experiment.name,
+        per_step=experiment.per_step if em else None,
+        objective="log_joint" if em else "bound",
+        repeat=not em,
+        checkpoint=checkpoint,
+        identity=json.dumps(asdict(experiment)),
+        progress=progress,
+    )
+    record = results.Record(
+        experiment.figure,
+        experiment.name,
+        asdict(experiment) | {"n_train": len(dataset.train)},
+        {"samples": history.samples, **history.curves},
+        made | {"wall_seconds": round(history.wall_seconds, 1)},
+    )
     weights = state.model.state_dict() if experiment.keep_weights else None
     record = results.save(record, path, weights)
     for used in (checkpoint, *checkpoint.parent.glob(f"{experiment.name}.*.partial")):
@@ -108,25 +158,43 @@ def run(
     return record
 
 
-def _dataset(experiment: Experiment) -> data.Dataset:
+def _available(device: torch.device | str) -> torch.device:
+    try:
+        return torch.zeros((), device=device).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ExperimentError(f"device: expected cpu, or cuda for a GPU; {reason}") from error
+
+
+def _dataset(
+    experiment: Experiment, device: torch.device, datasets: dict[str, data.Dataset]
+) -> data.Dataset:
+    """The experiment's data set on the device, once for all runs that train on it."""
+    split_seed = experiment.split_seed if isinstance(experiment, LowerBound) else 0
+    key = f"{experiment.dataset} {split_seed}"
+    if key not in datasets:
+        frey_face = experiment.dataset == "frey-face"
+        whole = data.frey_face(split_seed=split_seed) if frey_face else data.mnist()
+        datasets[key] = whole._replace(train=whole.train.to(device), test=whole.test.to(device))
+    whole = datasets[key]
     if isinstance(experiment, MarginalLikelihood):
-        whole = data.mnist()
         return whole._replace(train=whole.train[: experiment.n_train])
-    if isinstance(experiment, LowerBound) and experiment.dataset == "frey-face":
-        return data.frey_face(split_seed=experiment.split_seed)
-    return data.mnist()
+    return whole
 
 
 def start(experiment: Experiment, dataset: data.Dataset) -> tuple[Any, Iterator[Tensor]]:
     """The algorithm's state before the first step, and the source of its minibatches.
 
     One generator, seeded by the experiment, draws the initial parameters, the minibatches and
-    the noise, in this order.
+    the noise, in this order. Where the data set is on a GPU, one of its own draws the latter two.
     """
     generator = torch.Generator().manual_seed(experiment.seed)
     n_train, data_dim = dataset.train.shape
     model = MODELS[experiment.dataset](data_dim, experiment.hidden, experiment.latent_dim).float()
     mlp.initialize(model, generator, experiment.initial_std)  # drawn as float32, always
+    if dataset.train.device != generator.device:
+        model.to(dataset.train.device)
+        generator = torch.Generator(dataset.train.device).manual_seed(experiment.seed)
     em = experiment.algorithm == "mcem"
     optimizer = Adagrad(
         (model.generative_model if em else model).parameters(),
@@ -164,7 +232,8 @@ def _evaluate(
     experiment: Experiment, dataset: data.Dataset, model: models.VAE, samples: int
 ) -> dict[str, float]:
     """The curves' values, with noise of their own: the schedule must not change the training."""
-    noise = torch.Generator().manual_seed(((experiment.seed << 40) + samples) % 2**63)
+    noise = torch.Generator(dataset.train.device)
+    noise.manual_seed(((experiment.seed << 40) + samples) % 2**63)
     splits = {"test": dataset.test, "train": dataset.train}
     if isinstance(experiment, MarginalLikelihood):
         return _likelihoods(experiment, splits, model, noise)

@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from aevb import models, results
-from aevb._run import ALGORITHMS, MODELS, run, start, step_of
+from aevb._run import ALGORITHMS, MODELS, run, run_together, start, step_of
 from aevb._specification import (
     LATENT_DIMS,
     PRESETS,
@@ -44,6 +44,7 @@ __all__ = [
     "reproduce",
     "rerun",
     "run",
+    "run_together",
     "specification",
     "start",
     "step_of",

@@ -6,7 +6,8 @@ that comes out the same at every step. So one step is run as it is written, and 
 noted with the memory that it reads and writes; from then on the notes are played back. They are
 the same operations on the same numbers in the same order, so the result is equal bit for bit.
 
-It is what a CUDA graph does, on a CPU.
+It is what a CUDA graph does, on a CPU. On a GPU the notes become CUDA graphs: then neither Python
+nor the launch of each operation costs anything, and many runs share the device.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ TELLING_PYTHON = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shap
 ASKING_FOR_MEMORY = ("aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty")
 ASKING_FOR_A_SHAPE = ("aten::ones_like", "aten::zeros_like", "aten::full_like", "aten::new_zeros")
 """These read a tensor's shape, and not its values."""
+ROUNDS = 20
+"""Repetitions in the longer of the two CUDA graphs of a step."""
 COPYING = ("aten::_to_copy", "aten::clone")
 OF_A_NEW_TENSOR = ("dtype", "layout", "device", "pin_memory")
 """What an operation that makes a tensor is told, and one that fills a tensor is not."""
@@ -35,37 +38,44 @@ class Recording:
     Attributes:
         result: What the step returned. Each repetition writes its tensors anew.
         obstacle: Why the step cannot be repeated; empty if it can.
+        operations: How many a silent repetition does.
     """
 
-    def __init__(self, result: Any, calls: Sequence[Any], obstacle: str):
+    def __init__(self, result: Any, calls: Sequence[Any], looked: Sequence[Any], obstacle: str):
         self.result = result
         self.obstacle = obstacle
-        calls = _changing(calls)
-        self._whole = _needed(calls, {_memory(tensor) for tensor in _tensors(result)})
-        self._silent = _needed(calls, set())
+        kept, looking = _changing([*calls, *looked]), {id(call) for call in looked}
+        silent = [call for call in kept if id(call) not in looking]
+        silent = _needed(silent, set())
+        self.operations = len(silent)
+        self._whole = _played(_needed(kept, {_memory(tensor) for tensor in _tensors(result)}))
+        self._silent = _played(silent)
 
-    def repeat(self, *, silently: bool = False) -> None:
+    def repeat(self, times: int = 1, *, silently: bool = False) -> None:
         """Do the step again.
 
         Args:
-            silently: Leave out what only the result needs. Its tensors then keep old values.
+            times: How often.
+            silently: Do not look, and leave out what only the result needs. Its tensors then
+                keep old values.
 
         Raises:
             RuntimeError: If the step cannot be repeated.
         """
         if self.obstacle:
             raise RuntimeError(f"step: expected one that can be repeated, but {self.obstacle}")
-        for call in self._silent if silently else self._whole:
-            call.function(*call.arguments, **call.keywords)
+        (self._silent if silently else self._whole)(times)
 
 
-def record(step: Callable[[], Any]) -> Recording:
+def record(step: Callable[[], Any], look: Callable[[Any], None] | None = None) -> Recording:
     """Do a step, and note its operations.
 
     Args:
         step: It changes its state in place, and chooses its operations without looking at the
             values of tensors. What it reads from outside (parameters, a data set, generators)
             is read from the same memory at each repetition.
+        look: What is done with the step's result, by tensor operations, unless it is repeated
+            silently.
 
     Returns:
         The recording. The step itself has been done once, whether or not it can be repeated.
@@ -73,7 +83,10 @@ def record(step: Callable[[], Any]) -> Recording:
     recorder = _Recorder()
     with recorder:
         result = step()
-    return Recording(result, recorder.calls, recorder.obstacle)
+        taken = len(recorder.calls)
+        if look is not None:
+            look(result)
+    return Recording(result, recorder.calls[:taken], recorder.calls[taken:], recorder.obstacle)
 
 
 class _Call(NamedTuple):
@@ -157,6 +170,36 @@ def _into(
             result.copy_(value)
 
     return copy, args, kwargs
+
+
+def _played(calls: Sequence[_Call]) -> Callable[[int], None]:
+    """What makes the calls, a given number of times: by CUDA graphs where they are on a GPU."""
+
+    def play(times: int) -> None:
+        for _ in range(times):
+            for call in calls:
+                call.function(*call.arguments, **call.keywords)
+
+    given = [(call.arguments, call.keywords) for call in calls]
+    if not any(tensor.is_cuda for tensor in _tensors(given)):
+        return play
+    generators = {leaf for leaf in tree_iter(given) if isinstance(leaf, torch.Generator)}
+    graphs: dict[int, torch.cuda.CUDAGraph] = {}
+
+    def replay(times: int) -> None:
+        for rounds in (ROUNDS, 1):
+            often, times = divmod(times, rounds)
+            if often and rounds not in graphs:
+                graphs[rounds] = torch.cuda.CUDAGraph()
+                for generator in generators:
+                    graphs[rounds].register_generator_state(generator)
+                # On the run's own stream: the workspace of matrix products belongs to a stream.
+                with torch.cuda.graph(graphs[rounds], stream=torch.cuda.current_stream()):
+                    play(rounds)
+            for _ in range(often):
+                graphs[rounds].replay()
+
+    return replay
 
 
 def _changing(calls: Sequence[_Call]) -> list[_Call]:

@@ -193,6 +193,9 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
+    """The commit, or what ``AEVB_COMMIT`` says it is where the code came without its repository."""
+    if os.environ.get("AEVB_COMMIT"):
+        return os.environ["AEVB_COMMIT"]
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

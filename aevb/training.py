@@ -4,22 +4,34 @@ It repeats an algorithm's ``step``, evaluates on a fixed schedule of *training s
 evaluated* (the paper's horizontal axis), and keeps the history of what it saw.
 """
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from aevb import checkpoint as checkpoints
 from aevb import estimators, replay
 from aevb.models import LatentVariableModel
 
-__all__ = ["DivergenceError", "History", "at", "lower_bound", "schedule", "train"]
+__all__ = [
+    "DivergenceError",
+    "History",
+    "at",
+    "lower_bound",
+    "schedule",
+    "stages",
+    "together",
+    "train",
+]
+
+T = TypeVar("T")
 
 RUNNING_WINDOW = 200_000
 """Samples in the running mean of the train curve at most: the paper logged about this often."""
@@ -109,7 +121,7 @@ def lower_bound(
     return total / len(x)
 
 
-def train(
+def stages(
     step: Callable[[Any, Tensor], tuple[Any, Any]],
     state: Any,
     minibatches: Iterator[Tensor],
@@ -124,8 +136,10 @@ def train(
     checkpoint_seconds: float = 60.0,
     identity: str = "",
     progress: bool | None = None,
-) -> tuple[Any, History]:
-    r"""Repeat ``step`` over minibatches, evaluating on the schedule.
+) -> Generator[None, None, tuple[Any, History]]:
+    r"""Repeat ``step`` over minibatches, evaluating on the schedule; pause again and again.
+
+    What a pause is for is :func:`together`; :func:`train` goes on at once.
 
     Args:
         step: Maps (state, minibatch) to (state, info). Settings are bound with
@@ -152,6 +166,9 @@ def train(
         identity: What the run is, in words; a checkpoint of another run is refused.
         progress: Whether to show a bar; by default where standard error is a terminal.
 
+    Yields:
+        Nothing, at each pause: some steps are done, or, on a GPU, on their way.
+
     Returns:
         The last state and the history. Its curve ``train_running`` is the mean of the
         minibatches' objective since the last evaluation (over the last 200,000 samples at most):
@@ -163,7 +180,7 @@ def train(
         aevb.checkpoint.CheckpointError: If the checkpoint is damaged or of another run.
     """
     history, samples, steps, counts = History(), 0, 0, per_step or 0
-    running, counted = torch.zeros((), dtype=torch.float64), 0
+    running, counted = torch.zeros((), dtype=torch.float64, device=_device(state)), 0
     if checkpoint is not None and checkpoint.exists():
         saved = checkpoints.load(checkpoint, state, identity)
         history = History(**saved["history"])
@@ -185,16 +202,22 @@ def train(
 
     recording: replay.Recording | None = None
 
-    def take_step(shown: bool) -> Any:
-        """What the step says about itself; out of date if it need not be shown."""
+    def tally(info: Any) -> None:
+        running.add_(getattr(info, objective).sum(dtype=torch.float64))
+
+    def take(times: int, shown: bool) -> Any:
+        """What the last step says about itself; out of date if it need not be shown."""
         nonlocal state, recording
         if recording is not None:
-            recording.repeat(silently=not shown)
+            recording.repeat(times, silently=not shown)
             return recording.result[1]
         if not repeat:
             state, info = step(state, next(minibatches))
+            tally(info)
             return info
-        noted = replay.record(lambda: step(state, next(minibatches)))
+        noted = replay.record(
+            lambda: step(state, next(minibatches)), lambda result: tally(result[1])
+        )
         _check_in_place(state, noted.result[0])
         recording = None if noted.obstacle else noted
         return noted.result[1]
@@ -215,20 +238,25 @@ def train(
                 continue
             window = max(samples, due - RUNNING_WINDOW) if history.samples else 0
             while samples < due:
-                steps += 1
-                guarded = steps % interval == 0
-                explained = getattr(take_step(guarded or samples + counts > window), objective)
+                counting, ahead = samples + counts > window, interval - steps % interval
+                guarded, times = ahead == 1, 1
+                if recording is not None and not guarded:
+                    times = min(ahead - 1, ((due if counting else window) - samples) // counts)
+                before = running.clone()
+                explained = getattr(take(times, counting or guarded), objective)
                 counts = per_step or len(explained)
-                samples += counts
+                samples, steps = samples + times * counts, steps + times
                 if samples > window:
-                    running += explained.sum(dtype=torch.float64)
-                    counted += len(explained)
-                bar.update(counts)
+                    counted += times * len(explained)
+                else:
+                    running.copy_(before)
+                bar.update(times * counts)
                 if guarded:
                     _guard(name, samples, steps, float(explained.mean()), history)
                     if checkpoint and time.monotonic() - saved_at > checkpoint_seconds:
                         checkpoints.store(checkpoint, state, so_far(), identity)
                         saved_at = time.monotonic()
+                yield
             average = running.item() / counted
             _guard(name, samples, steps, average, history)
             values = evaluate(state.model, samples)
@@ -240,6 +268,90 @@ def train(
             bar.set_postfix_str(f"bound {average:.2f} nats")
     history.wall_seconds = earlier + time.monotonic() - started
     return state, history
+
+
+def train(
+    step: Callable[[Any, Tensor], tuple[Any, Any]],
+    state: Any,
+    minibatches: Iterator[Tensor],
+    evaluate: Callable[[Any, int], dict[str, float]],
+    schedule: list[int],
+    **settings: Any,
+) -> tuple[Any, History]:
+    r"""Repeat ``step`` over minibatches, evaluating on the schedule.
+
+    Args:
+        step: Maps (state, minibatch) to (state, info).
+        state: What the algorithm's ``init`` returned.
+        minibatches: An endless source of minibatches, shape ``(M, D)``.
+        evaluate: Maps the model and the samples evaluated so far to named values.
+        schedule: The samples at which to evaluate, increasing (see :func:`schedule`).
+        settings: The other arguments of :func:`stages`, which says more of these as well.
+
+    Returns:
+        The last state and the history.
+
+    Raises:
+        ValueError, DivergenceError, aevb.checkpoint.CheckpointError: As :func:`stages` does.
+    """
+    run = stages(step, state, minibatches, evaluate, schedule, **settings)
+    return together([run], _device(state))[0]
+
+
+def together(
+    runs: Iterable[Generator[None, None, T]], device: torch.device | str = "cpu"
+) -> list[T]:
+    """Do several runs at once, a few steps of each in turn.
+
+    On a GPU, which one run of this size would leave almost idle, each has a stream of its own:
+    while the host prepares the next run's steps, those of the others are at work.
+
+    Args:
+        runs: Such as :func:`stages` makes.
+        device: Where their states are.
+
+    Returns:
+        What each returned, in their order.
+
+    Raises:
+        Exception: What ended a run. The others go on to their end before it is raised; the errors
+            of several come as one :class:`ExceptionGroup`.
+    """
+    pending = [(place, run, _stream(device)) for place, run in enumerate(runs)]
+    results: dict[int, T] = {}
+    errors: list[Exception] = []
+    while pending:
+        for turn in list(pending):
+            place, run, stream = turn
+            try:
+                with stream:
+                    next(run)
+            except StopIteration as end:
+                results[place] = end.value
+                pending.remove(turn)
+            except Exception as error:
+                errors.append(error)
+                pending.remove(turn)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise ExceptionGroup(f"{len(errors)} runs ended early", errors)
+    return [results[place] for place in sorted(results)]
+
+
+def _stream(device: torch.device | str) -> contextlib.AbstractContextManager[Any]:
+    if torch.device(device).type != "cuda":
+        return contextlib.nullcontext()
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    return torch.cuda.stream(stream)
+
+
+def _device(state: Any) -> torch.device:
+    """Where the parameters of an algorithm's state are."""
+    modules = [part for part in state if isinstance(part, nn.Module)]
+    parameters = (p for module in modules for p in module.parameters())
+    return next((p.device for p in parameters), torch.device("cpu"))
 
 
 def _check_in_place(before: Any, after: Any) -> None:

@@ -353,10 +353,10 @@ def test_a_checkpoint_of_another_specification_is_refused(
             raise KeyboardInterrupt
         return {"test": 0.0}
 
-    train = training.train
+    stages = training.stages
     with monkeypatch.context() as patch:
         patch.setattr(training, "GUARD_INTERVAL", 10)
-        patch.setattr(training, "train", lambda *a, **k: train(*a, **k, checkpoint_seconds=0))
+        patch.setattr(training, "stages", lambda *a, **k: stages(*a, **k, checkpoint_seconds=0))
         patch.setattr(_run, "_evaluate", stopped)
         with pytest.raises(KeyboardInterrupt):
             experiments.run(small(), tmp_path, progress=False)

@@ -31,11 +31,17 @@ def run(folder: Path) -> None:
     synthetic = data.Dataset("synthetic", pixels[:200], pixels[200:], (4, 5), "synthetic")
     data.mnist = lambda path=None: synthetic
     training.GUARD_INTERVAL = 10
-    training.train = functools.partial(training.train, checkpoint_seconds=0.0)
+    training.stages = functools.partial(training.stages, checkpoint_seconds=0.0)
     counter, step = itertools.count(), auto_encoding.step
     repeat = replay.Recording.repeat
+
+    def counted(recording: replay.Recording, times: int = 1, *, silently: bool = False) -> None:
+        for _ in range(times):
+            next(counter)
+            repeat(recording, silently=silently)
+
     auto_encoding.step = lambda *given, **settings: (next(counter), step(*given, **settings))[1]
-    replay.Recording.repeat = lambda *given, **how: (next(counter), repeat(*given, **how))[1]
+    replay.Recording.repeat = counted
 
     experiments.run(EXPERIMENT, folder, progress=False)
 

@@ -171,7 +171,7 @@ def _estimate(
         )
 
     least = 1 if density == "diagonal" else model.latent_dim
-    rows = torch.arange(len(x))
+    rows = torch.arange(len(x), device=x.device)
     chains = draw(x, z, z.new_full(z.shape[:1], step_size))
     positions, acceptance_rate = chains.positions, chains.info.acceptance_rate.mean(0)
     for _ in range(RETRIES):
