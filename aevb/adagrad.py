@@ -8,6 +8,9 @@ from torch import Tensor
 
 __all__ = ["Adagrad"]
 
+ALIGNMENT = 64
+"""Parameters begin at multiples of so many elements: matrix products are slower elsewhere."""
+
 
 class Adagrad(torch.optim.Adagrad):
     r"""Adagrad with the constant inside the root, the prior's gradient, and a warm-up.
@@ -29,6 +32,8 @@ class Adagrad(torch.optim.Adagrad):
         step_size: The global step size, :math:`\eta`.
         prior_weight: :math:`\lambda`: ``minibatch / datapoints``, or 0 for no prior.
         warm_up: The number of steps that only accumulate.
+        flat: Whether the parameters become views of one tensor, which a few operations update:
+            by default where they are not on a CPU, which has an operation for all of it.
 
     Raises:
         ValueError: If ``step_size``, ``prior_weight`` or ``warm_up`` is negative.
@@ -41,6 +46,7 @@ class Adagrad(torch.optim.Adagrad):
         *,
         prior_weight: float = 0.0,
         warm_up: int = 100,
+        flat: bool | None = None,
     ):
         settings = {"step_size": step_size, "prior_weight": prior_weight, "warm_up": warm_up}
         for name, value in settings.items():
@@ -48,21 +54,19 @@ class Adagrad(torch.optim.Adagrad):
                 raise ValueError(f"{name}: expected at least 0, found {value}")
         parameters = list(parameters)
         on_cpu = all(p.device.type == "cpu" for p in parameters)
+        self._flat = not on_cpu if flat is None else flat
         super().__init__(
             parameters,
             lr=step_size,
             weight_decay=prior_weight,
             initial_accumulator_value=1e-8,
             eps=0.0,
-            fused=on_cpu or None,  # one pass over each parameter instead of seven
+            fused=not self._flat or None,  # one pass over each parameter instead of seven
         )
         for group in self.param_groups:
-            group.update(lr=0.0, step_size=step_size, warm_up=warm_up, capturable=not on_cpu)
-        self._roots: list[Tensor] = []
-        if not on_cpu:  # nothing that a step needs is asked of the host
-            self._roots = [torch.empty_like(p) for p in parameters]
-            for p in parameters:
-                self.state[p]["step"] = torch.zeros((), device=p.device)
+            group.update(lr=0.0, step_size=step_size, warm_up=warm_up, capturable=self._flat)
+        if self._flat:
+            self._flatten()
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -71,18 +75,48 @@ class Adagrad(torch.optim.Adagrad):
             if group["lr"] != group["step_size"]:  # the warm-up is not over yet
                 done = self.state[group["params"][0]]["step"].item()
                 group["lr"] = group["step_size"] if done >= group["warm_up"] else 0.0
-        if self._roots:
-            self._update(**self.param_groups[0])
+        if self._flat:
+            self._step_flat(**self.param_groups[0])
         else:
             super().step(closure)
 
-    def _update(self, params: list[Tensor], lr: float, weight_decay: float, **_: Any) -> None:
-        """The class's formulas, each for all parameters at once."""
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As every optimizer's; what is flat stays flat."""
+        super().load_state_dict(state_dict)
+        if self._flat:
+            self._flatten()
+
+    @torch.no_grad()
+    def _flatten(self) -> None:
+        """Make the parameters, and their accumulators, views of one tensor each."""
+        parameters = self.param_groups[0]["params"]
+        gaps = [p.new_zeros(-p.numel() % ALIGNMENT) for p in parameters]
+        sums = [self.state[p]["sum"] for p in parameters]
+        self._gaps = gaps
+        self._w, self._sum = _joined(parameters, gaps), _joined(sums, gaps)
+        self._gradient, self._root = torch.empty_like(self._w), torch.empty_like(self._w)
+        begin = 0
+        for p, gap in zip(parameters, gaps, strict=True):
+            end = begin + p.numel()
+            p.data = self._w[begin:end].view_as(p)
+            step = torch.as_tensor(self.state[p]["step"], device=p.device)
+            self.state[p] = {"step": step, "sum": self._sum[begin:end].view_as(p)}
+            begin = end + gap.numel()
+
+    def _step_flat(self, params: list[Tensor], lr: float, weight_decay: float, **_: Any) -> None:
+        """The class's formulas, with nothing that the host has to know."""
         gradients = [p.grad for p in params if p.grad is not None]
-        sums = [self.state[p]["sum"] for p in params]
         torch._foreach_add_([self.state[p]["step"] for p in params], 1.0)
-        torch._foreach_add_(gradients, params, alpha=weight_decay)
-        torch._foreach_addcmul_(sums, gradients, gradients)
-        torch._foreach_copy_(self._roots, sums)
-        torch._foreach_sqrt_(self._roots)
-        torch._foreach_addcdiv_(params, gradients, self._roots, value=-lr)
+        _joined(gradients, self._gaps, out=self._gradient)
+        self._gradient.add_(self._w, alpha=weight_decay)
+        self._sum.addcmul_(self._gradient, self._gradient)
+        torch.sqrt(self._sum, out=self._root)
+        self._w.addcdiv_(self._gradient, self._root, value=-lr)
+
+
+def _joined(parts: list[Tensor], gaps: list[Tensor], out: Tensor | None = None) -> Tensor:
+    """The parts in one row, with a gap after each."""
+    pieces = [
+        piece for part, gap in zip(parts, gaps, strict=True) for piece in (part.reshape(-1), gap)
+    ]
+    return torch.cat(pieces, out=out) if out is not None else torch.cat(pieces)
