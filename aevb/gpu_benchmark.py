@@ -15,9 +15,6 @@ from aevb.experiments import Experiment
 
 __all__ = ["bench", "table"]
 
-BLOCK = 100
-"""Steps that a run queues in its turn."""
-
 
 def bench(device: torch.device | str = "cuda", steps: int = 2_000) -> results.Record:
     """Measure one run, and the runs of Figure 2 together.
@@ -82,7 +79,7 @@ def _together(
         torch.cuda.synchronize(device)
         return time.perf_counter() - began
 
-    repeat(BLOCK)  # the graphs are made
+    repeat(training.TURN)  # the graphs are made
     seconds = repeat(steps) / steps
     # A step reads and writes the parameters, their sums and their gradients, once each.
     parameters = sum(count for _, count in prepared)
@@ -111,8 +108,8 @@ def _prepared(
 
 
 def _repeated(recording: replay.Recording, steps: int) -> Generator[None, None, None]:
-    for _ in range(steps // BLOCK):
-        recording.repeat(BLOCK, silently=True)
+    for _ in range(steps // training.TURN):
+        recording.repeat(training.TURN, silently=True)
         yield
 
 

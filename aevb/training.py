@@ -44,6 +44,10 @@ class DivergenceError(RuntimeError):
     """The bound, or what else is maximized, is no longer a finite number."""
 
 
+TURN = 2 * replay.ROUNDS
+"""Steps between two pauses. A GPU's queue is short: who adds more waits, and so do the others."""
+
+
 @dataclass
 class History:
     """What training saw: the samples evaluated so far, and each curve's value there (nats)."""
@@ -241,7 +245,8 @@ def stages(
                 counting, ahead = samples + counts > window, interval - steps % interval
                 guarded, times = ahead == 1, 1
                 if recording is not None and not guarded:
-                    times = min(ahead - 1, ((due if counting else window) - samples) // counts)
+                    left = ((due if counting else window) - samples) // counts
+                    times = min(ahead - 1, left, TURN)
                 before = running.clone()
                 explained = getattr(take(times, counting or guarded), objective)
                 counts = per_step or len(explained)
