@@ -129,7 +129,7 @@ def _compare(options: argparse.Namespace) -> None:
 def _rerun(options: argparse.Namespace) -> None:
     record = results.load(options.record)
     samples = options.samples or int(min(100_000, record.curves["samples"][-1]))
-    differences = experiments.rerun(record, samples)
+    differences = experiments.rerun(record, samples, device=options.device)
     for name, nats in differences.items():
         print(
             f"{record.name}: {name} differs by {nats:.6f} nats at most, up to {samples:,} samples"
@@ -138,7 +138,8 @@ def _rerun(options: argparse.Namespace) -> None:
     if not worst <= options.tolerance:
         raise experiments.ExperimentError(
             f"{record.name}: expected the record's curves to {options.tolerance} nats, found a "
-            f"difference of {worst:.4f}"
+            f"difference of {worst:.4f}; the record was made on {record.provenance['device']}, "
+            f"this run on {options.device}"
         )
 
 
@@ -244,6 +245,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("record", type=Path, help="such as book/results/figure-2/NAME.json")
     command.add_argument("--samples", type=_SETTINGS["samples"], help="how far (default 1e5)")
+    command.add_argument("--device", default="cpu", help="cuda: on a GPU (default cpu)")
     command.add_argument(
         "--tolerance", type=float, default=0.05, help="nats, beyond which it fails (default 0.05)"
     )

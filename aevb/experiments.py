@@ -162,13 +162,18 @@ def specification(record: results.Record) -> Experiment:
 
 
 def rerun(
-    record: results.Record, samples: int, *, progress: bool | None = None
+    record: results.Record,
+    samples: int,
+    *,
+    device: str = "cpu",
+    progress: bool | None = None,
 ) -> dict[str, float]:
     """Train the beginning of a record's run again, from the configuration that it stores.
 
     Args:
         record: A run of Figure 2 or 3.
         samples: How far; at most as far as the record.
+        device: Where. Elsewhere than where the record was made the noise is another.
         progress: Whether to show a bar; by default where standard error is a terminal.
 
     Returns:
@@ -182,7 +187,7 @@ def rerun(
     if samples > last:
         raise ExperimentError(f"samples: expected at most the record's {last}, found {samples}")
     with tempfile.TemporaryDirectory() as folder:
-        again = run(experiment, Path(folder), progress=progress)
+        again = run(experiment, Path(folder), device=device, progress=progress)
     names = [name for name in again.curves if name != "samples"]
     before, after = (
         {x: [r.curves[n][i] for n in names] for i, x in enumerate(r.curves["samples"])}

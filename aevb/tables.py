@@ -126,7 +126,7 @@ def provenance(records: Sequence[Record]) -> str:
 
     reached = sorted({int(record.curves["samples"][-1]) for record in records})
     samples = " to ".join(f"{n:,}" for n in dict.fromkeys([reached[0], reached[-1]]))
-    hours = sum(record.provenance["wall_seconds"] for record in records) / 3600
+    hours = _seconds(records) / 3600
     time = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
     return (
         f"*Made by* {len(records)} runs of the preset **{configured('preset')}**, "
@@ -135,6 +135,18 @@ def provenance(records: Sequence[Record]) -> str:
         f"torch {each('torch')}, Python {each('python')}; {each('date')}. "
         "Each record names the commit that made it."
     )
+
+
+def _seconds(records: Sequence[Record]) -> float:
+    """How long the runs took; those that were at work together took their time together."""
+    alone = [r.provenance["wall_seconds"] for r in records if "together" not in r.provenance]
+    together: dict[str, float] = {}
+    for record in records:
+        made = record.provenance
+        if "together" in made:
+            batch = f"{made['commit']} {made['date']} {made['device']} {made['together']}"
+            together[batch] = max(together.get(batch, 0.0), made["wall_seconds"])
+    return sum(alone) + sum(together.values())
 
 
 def differences(rows: Iterable[Row], dataset: str, algorithm: str = "aevb") -> str:
