@@ -19,6 +19,7 @@ __all__ = [
     "provenance",
     "settings",
     "train_test_gaps",
+    "training_hours",
     "variants",
 ]
 
@@ -126,7 +127,7 @@ def provenance(records: Sequence[Record]) -> str:
 
     reached = sorted({int(record.curves["samples"][-1]) for record in records})
     samples = " to ".join(f"{n:,}" for n in dict.fromkeys([reached[0], reached[-1]]))
-    hours = _seconds(records) / 3600
+    hours = training_hours(records)
     time = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
     return (
         f"*Made by* {len(records)} runs of the preset **{configured('preset')}**, "
@@ -137,16 +138,16 @@ def provenance(records: Sequence[Record]) -> str:
     )
 
 
-def _seconds(records: Sequence[Record]) -> float:
-    """How long the runs took; those that were at work together took their time together."""
-    alone = [r.provenance["wall_seconds"] for r in records if "together" not in r.provenance]
+def training_hours(records: Sequence[Record]) -> float:
+    """How long the runs took, in hours; those that shared a GPU took their time together."""
+    seconds = [r.provenance["wall_seconds"] for r in records if "together" not in r.provenance]
     together: dict[str, float] = {}
     for record in records:
         made = record.provenance
         if "together" in made:
             batch = f"{made['commit']} {made['date']} {made['device']} {made['together']}"
             together[batch] = max(together.get(batch, 0.0), made["wall_seconds"])
-    return sum(alone) + sum(together.values())
+    return sum([*seconds, *together.values()]) / 3600
 
 
 def differences(rows: Iterable[Row], dataset: str, algorithm: str = "aevb") -> str:

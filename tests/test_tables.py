@@ -92,6 +92,15 @@ def test_provenance_says_which_preset_how_far_and_how_long() -> None:
     assert "1.0 hours of training in all" in text
 
 
+def test_runs_that_shared_a_device_took_their_time_together() -> None:
+    alone, *rest = record(3), record(5), record(10), record(20)
+    shared = {"commit": "c", "date": "d", "device": "a GPU", "together": 2}
+    for run, seconds, which in zip(rest, (600, 900, 300), ("c", "c", "e"), strict=True):
+        run.provenance.update(shared, wall_seconds=seconds, commit=which)
+    expected = alone.provenance["wall_seconds"] + 900 + 300
+    assert tables.training_hours([alone, *rest]) == pytest.approx(expected / 3600)
+
+
 def row(latent_dim: int, samples: int, ours: float | None, paper: float | None) -> Row:
     difference = None if ours is None or paper is None else ours - paper
     return Row("mnist", 50_000, latent_dim, "aevb", "test", samples, ours, paper, difference)

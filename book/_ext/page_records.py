@@ -1,7 +1,7 @@
 """The last lines of a chapter: which stored runs it rests on, and when the rest was computed.
 
-A chapter's code says which records it reads: ``results.find("figure-2")``, ``reproduce`` of a figure,
-or a run that is ``stored``. What it does not read it computes when the book is built.
+A chapter's code says which records it reads: ``results.find("figure-2")``, ``reproduce`` of a
+figure, or a run that is ``stored``. What it does not read it computes when the book is built.
 """
 
 import re
@@ -60,7 +60,7 @@ def add_sentence(app: Sphinx, document: nodes.document) -> None:
         return
     cells = document.findall(lambda node: isinstance(node, nodes.literal_block))
     code = "\n".join(cell.astext() for cell in cells)
-    last = list(document.findall(nodes.section))[0]
+    last = next(iter(document.findall(nodes.section)))
     last += nodes.paragraph("", sentence(figures(code)), classes=["page-records"])
 
 
