@@ -170,6 +170,7 @@ _SETTINGS: dict[str, Any] = {
     "initial_std": float,
     "split_seed": int,
     "precision": str,
+    "pixels": str,
     "evaluated": int,
     "candidates": int,
     "draws": int,

@@ -170,11 +170,16 @@ def _dataset(
     experiment: Experiment, device: torch.device, datasets: dict[str, data.Dataset]
 ) -> data.Dataset:
     """The experiment's data set on the device, once for all runs that train on it."""
-    split_seed = experiment.split_seed if isinstance(experiment, LowerBound) else 0
-    key = f"{experiment.dataset} {split_seed}"
+    split_seed, pixels = 0, "gray"
+    if isinstance(experiment, LowerBound):
+        split_seed, pixels = experiment.split_seed, experiment.pixels
+    key = f"{experiment.dataset} {split_seed} {pixels}"
     if key not in datasets:
         frey_face = experiment.dataset == "frey-face"
         whole = data.frey_face(split_seed=split_seed) if frey_face else data.mnist()
+        if pixels == "thresholded":
+            binary = [(x > 0.5).to(x.dtype) for x in (whole.train, whole.test)]
+            whole = whole._replace(train=binary[0], test=binary[1])
         datasets[key] = whole._replace(train=whole.train.to(device), test=whole.test.to(device))
     whole = datasets[key]
     if isinstance(experiment, MarginalLikelihood):
@@ -206,6 +211,8 @@ def start(experiment: Experiment, dataset: data.Dataset) -> tuple[Any, Iterator[
         state = monte_carlo_em.init(model, optimizer, generator, dataset.train)
         return state, itertools.repeat(dataset.train)
     draw = data.minibatches(dataset.train, experiment.minibatch, generator)
+    if _drawn(experiment):
+        draw = (data.black_or_white(x, generator) for x in draw)
     return ALGORITHMS[experiment.algorithm].init(model, optimizer, generator), draw
 
 
@@ -237,7 +244,16 @@ def _evaluate(
     splits = {"test": dataset.test, "train": dataset.train}
     if isinstance(experiment, MarginalLikelihood):
         return _likelihoods(experiment, splits, model, noise)
-    return {split: training.lower_bound(model, x[:EVALUATED], noise) for split, x in splits.items()}
+    values = {}
+    for split, x in splits.items():
+        x = x[:EVALUATED]
+        x = data.black_or_white(x, noise) if _drawn(experiment) else x
+        values[split] = training.lower_bound(model, x, noise)
+    return values
+
+
+def _drawn(experiment: Experiment) -> bool:
+    return isinstance(experiment, LowerBound) and experiment.pixels == "drawn"
 
 
 def _likelihoods(

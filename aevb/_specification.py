@@ -26,6 +26,7 @@ __all__ = [
 
 PRESETS = ("smoke", "quick", "paper")
 PRECISIONS = ("float32", "bfloat16")
+PIXELS = ("gray", "drawn", "thresholded")
 LATENT_DIMS = {"mnist": (3, 5, 10, 20, 200), "frey-face": (2, 5, 10, 20)}
 SHOWN = {"mnist": (2, 5, 10, 20), "frey-face": (2,)}
 """The latent dimensions of the models that Figures 4 and 5 look into."""
@@ -170,6 +171,9 @@ class LowerBound(Experiment):
     """``A`` (eq. 6) or ``B`` (eq. 7)."""
     split_seed: int = 0
     """The seed of the Frey Face split."""
+    pixels: str = "gray"
+    """MNIST's targets: the ``gray`` values themselves; ``drawn`` anew each time, black or white,
+    with the gray value as probability; or ``thresholded`` at one half."""
 
     figure = "figure-2"
     algorithms = ("aevb", "wake-sleep")
@@ -177,6 +181,7 @@ class LowerBound(Experiment):
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("estimator", self.estimator, ESTIMATORS)
+        one_of("pixels", self.pixels, PIXELS if self.dataset == "mnist" else PIXELS[:1])
         if self.algorithm != "aevb" and (self.noise_samples, self.estimator) != (1, "B"):
             raise ExperimentError(
                 f"noise_samples, estimator: expected 1 and B, which {self.algorithm} does not use; "

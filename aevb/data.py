@@ -33,6 +33,7 @@ __all__ = [
     "frey_face",
     "load",
     "minibatches",
+    "black_or_white",
     "fetch",
     "verify",
 ]
@@ -199,6 +200,23 @@ def minibatches(train: Tensor, size: int, generator: torch.Generator) -> Iterato
         )
 
     return (train.index_select(0, indices()) for _ in itertools.count())
+
+
+def black_or_white(x: Tensor, generator: torch.Generator) -> Tensor:
+    r"""Pixels that are 1 with their gray value as probability, and else 0.
+
+    Args:
+        x: gray values in [0, 1], of any shape.
+        generator: draws a number for each pixel.
+
+    Returns:
+        A tensor like x. Its mean over many draws is x.
+
+    >>> black_or_white(torch.tensor([0.0, 1.0]), torch.Generator())
+    tensor([0., 1.])
+    """
+    noise = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    return (noise < x).to(x.dtype)
 
 
 def fetch(

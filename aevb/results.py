@@ -29,7 +29,7 @@ from aevb.checkpoint import write_atomically
 __all__ = ["Record", "RecordError", "find", "folder", "load", "load_weights", "provenance", "save"]
 
 SCHEMA = 1
-BEFORE = {"precision": "float32", "candidates": 4_096}
+BEFORE = {"precision": "float32", "candidates": 4_096, "pixels": "gray"}
 """What a run did before there was a setting for it: such a record does not mention it."""
 ROOT = Path(__file__).resolve().parents[1]
 

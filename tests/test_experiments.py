@@ -161,6 +161,7 @@ CHANGES = {
     "seed": 1,
     "split_seed": 1,
     "precision": "bfloat16",
+    "pixels": "drawn",
     "dataset": "frey-face",
 }
 
@@ -193,6 +194,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"algorithm": "wake-sleep", "estimator": "A"},
         "noise_samples, estimator: expected 1 and B, which wake-sleep does not use; found 1 and A",
     ),
+    ({"pixels": "round"}, "pixels: expected one of gray, drawn, thresholded; found 'round'"),
+    ({"dataset": "frey-face", "pixels": "drawn"}, "pixels: expected one of gray; found 'drawn'"),
     ({"estimator": "C"}, "estimator: expected one of A, B; found 'C'"),
     ({"preset": "long"}, "preset: expected one of smoke, quick, paper; found 'long'"),
     ({"latent_dim": 0}, "latent_dim: expected an integer of at least 1, found 0"),
