@@ -290,8 +290,8 @@ def test_every_setting_changes_the_run(
     usual = experiments.run(small(dataset=dataset, samples=1_000), tmp_path, progress=False)
     changes = CHANGES | {"hidden": 9, "minibatch": 20}
     for field, value in changes.items():
-        if field in ("split_seed", "dataset"):
-            continue  # those decide the data
+        if field in ("split_seed", "dataset") or (field, dataset) == ("pixels", "frey-face"):
+            continue  # those decide the data, or have no other value there
         changed = small(**{"dataset": dataset, "samples": 1_000, field: value})
         record = experiments.run(changed, tmp_path, progress=False)
         assert record.curves["test"][-1] != usual.curves["test"][-1], field

@@ -60,7 +60,7 @@ def add_sentence(app: Sphinx, document: nodes.document) -> None:
         return
     cells = document.findall(lambda node: isinstance(node, nodes.literal_block))
     code = "\n".join(cell.astext() for cell in cells)
-    last = next(iter(document.findall(nodes.section)))
+    last = next(iter(document.findall(nodes.section)), document)
     last += nodes.paragraph("", sentence(figures(code)), classes=["page-records"])
 
 
