@@ -106,6 +106,7 @@ test: book ## Build the book, then run all tests: package, notebooks, pages in a
 lint: $(INSTALLED) ## Check style, types and the notebooks' rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/codespell
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/test_book.py
 

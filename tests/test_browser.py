@@ -52,6 +52,32 @@ def test_a_page_is_whole_without_a_network(
     assert log.faults == []
 
 
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("reparameterization", "reparameterization"),
+        ("wake-sleep", "wake_sleep"),
+        ("Hamiltonian", "appendix_e_monte_carlo_em"),
+        ("Adagrad", "departures"),
+        ("Frey Face", "figure_2_lower_bound"),
+    ],
+)
+def test_the_search_finds_the_papers_words(
+    words: str, found: str, address: str, page: Page
+) -> None:
+    opened(page, f"{address}/search.html?q={words}")
+    hits = page.locator("#search-results li a")
+    hits.first.wait_for()
+    addresses = hits.evaluate_all("links => links.map(link => link.pathname)")
+    assert any(path.endswith(f"/{found}.html") for path in addresses), addresses
+
+
+def test_a_term_says_what_it_means(address: str, page: Page) -> None:
+    opened(page, f"{address}/index.html")
+    term = page.locator("article a[href*='term-latent-variable']").first
+    assert "nobody observes" in str(term.get_attribute("title"))
+
+
 def test_the_book_has_formulas(address: str, page: Page) -> None:
     opened(page, f"{address}/notation.html")
     assert page.locator("article mjx-container").count() > 10
