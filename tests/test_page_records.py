@@ -19,6 +19,7 @@ page_records = importlib.import_module("page_records")
         ("x = 1", []),
         ('records = results.find("figure-3", results.folder(preset))', ["figure-3"]),
         ('experiments.reproduce(\n    "figure-2", preset)', ["figure-2"]),
+        ('experiments.reproduce("figure-4")', ["figure-2"]),
         ("experiments.stored(e); full_vb_study.stored(r)", ["appendix-f", "figure-2"]),
     ],
 )

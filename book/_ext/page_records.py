@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from docutils import nodes
 from sphinx.application import Sphinx
 
-from aevb import results
+from aevb import experiments, results
 
 READS = {
     r'results\.find\(\s*"(?P<figure>[\w-]+)"': "",
@@ -27,7 +27,12 @@ def figures(code: str) -> list[str]:
     for pattern, usual in READS.items():
         for match in re.finditer(pattern, code):
             found.add(match.groupdict().get("figure", usual))
-    return sorted(found)
+    return sorted({_home(name) for name in found})
+
+
+def _home(figure: str) -> str:
+    """The folder of a figure's records: Figures 4 and 5 look into models of Figure 2."""
+    return experiments.grid(figure)[0].figure if figure in experiments.FIGURES else figure
 
 
 def sentence(names: list[str]) -> str:
