@@ -35,6 +35,7 @@ module                   holds                                                pa
 ``scorecard``            what the paper claims, held against records          5
 ``contenders``           what a step's speed is held against                  5
 ``benchmark``            how fast it is                                       5
+``gpu_benchmark``        how fast many runs at once are on a GPU              5
 ``notebooks``            run the book's notebooks with other parameters       --
 =======================  ===================================================  ==========
 

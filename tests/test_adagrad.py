@@ -42,13 +42,11 @@ def follow(
 
 @pytest.mark.parametrize("prior_weight", [0.0, 0.002, 0.5])
 @pytest.mark.parametrize("warm_up", [0, 1, 7])
-def test_it_is_the_equation_of_its_docstring(prior_weight: float, warm_up: int) -> None:
+@pytest.mark.parametrize("flat", [False, True])
+def test_it_is_the_equation_of_its_docstring(prior_weight: float, warm_up: int, flat: bool) -> None:
     parameters, steps, step_size = start(), 20, 0.1
-    path = follow(
-        adagrad.Adagrad(parameters, step_size, prior_weight=prior_weight, warm_up=warm_up),
-        parameters,
-        steps,
-    )
+    settings = {"prior_weight": prior_weight, "warm_up": warm_up, "flat": flat}
+    path = follow(adagrad.Adagrad(parameters, step_size, **settings), parameters, steps)
 
     given = gradients(parameters, steps)
     for k, parameter in enumerate(start()):
@@ -106,6 +104,32 @@ def test_the_fused_kernel_is_the_plain_one(dtype: torch.dtype) -> None:
         torch.testing.assert_close(
             optimizers[0].state[a]["sum"], optimizers[1].state[b]["sum"], check_dtype=True
         )
+
+
+def test_flat_parameters_are_views_of_one_tensor_and_stay_so() -> None:
+    parameters = start()
+    optimizer = adagrad.Adagrad(parameters, 0.1, warm_up=2, flat=True)
+    assert all(map(torch.equal, parameters, start()))
+    follow(optimizer, parameters, 5)
+    again = [nn.Parameter(p.detach().clone()) for p in parameters]
+    other = adagrad.Adagrad(again, 0.1, warm_up=2, flat=True)
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for path in (follow(optimizer, parameters, 5), follow(other, again, 5)):
+        assert all(map(torch.equal, path[-1], follow_on(start())))
+    for given, made in ((parameters, optimizer), (again, other)):
+        for p in given:
+            assert p.untyped_storage()._cdata == given[0].untyped_storage()._cdata
+            assert p.data_ptr() % (adagrad.ALIGNMENT * p.element_size()) == (
+                given[0].data_ptr() % (adagrad.ALIGNMENT * p.element_size())
+            )
+        assert made.state[given[0]]["step"] == 10
+
+
+def follow_on(parameters: list[Tensor]) -> list[Tensor]:
+    """Where five steps and five more lead."""
+    optimizer = adagrad.Adagrad(parameters, 0.1, warm_up=2, flat=True)
+    follow(optimizer, parameters, 5)
+    return follow(optimizer, parameters, 5)[-1]
 
 
 def test_the_warm_up_only_accumulates() -> None:

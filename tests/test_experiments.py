@@ -340,6 +340,34 @@ def test_weights_are_kept_where_a_figure_needs_them(
         experiments.trained_model(not_kept)
 
 
+def test_runs_together_are_as_each_alone(synthetic: data.Dataset, tmp_path: Path) -> None:
+    both = [small(), small(algorithm="wake-sleep"), small(dataset="frey-face")]
+    together = experiments.run_together(both, tmp_path / "together", progress=False)
+    for experiment, record in zip(both, together, strict=True):
+        alone = experiments.run(experiment, tmp_path / "alone", progress=False)
+        assert (record.name, record.curves) == (alone.name, alone.curves)
+        assert record.provenance["together"] == 3
+        assert "together" not in alone.provenance
+
+
+def test_a_run_that_fails_does_not_stop_the_others(
+    synthetic: data.Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = small(dataset="frey-face", step_size=1e3)
+    with pytest.raises(training.DivergenceError):
+        experiments.run_together([wild, small()], tmp_path, progress=False)
+    assert experiments.stored(small(), tmp_path) is not None
+    wilder = replace(wild, latent_dim=3)
+    with pytest.raises(ExceptionGroup, match="2 runs ended early") as error:
+        experiments.run_together([wild, wilder], tmp_path, progress=False)
+    assert {str(e).split(":")[0] for e in error.value.exceptions} == {wild.name, wilder.name}
+
+
+def test_an_unknown_device_is_refused(synthetic: data.Dataset, tmp_path: Path) -> None:
+    with pytest.raises(experiments.ExperimentError, match="^device: expected cpu, or cuda for a"):
+        experiments.run(small(), tmp_path, device="abacus")
+
+
 def test_a_diverging_run_stores_nothing(synthetic: data.Dataset, tmp_path: Path) -> None:
     experiment = small(dataset="frey-face", step_size=1e3)
     with pytest.raises(training.DivergenceError) as error:
