@@ -26,7 +26,6 @@ from aevb.results import Record
 
 HERE = Path(__file__).parent
 FOLDER = "curve_explorer"
-ASSETS = ("curves.js", "curves.css")
 LIBRARY = "plotly.min.js"
 COLORS = {"aevb": "#d62728", "wake-sleep": "#2ca02c", "mcem": "#1f77b4"}
 HTML = """\
@@ -34,7 +33,6 @@ HTML = """\
   <p><button type="button">Explore these curves</button></p>
   <noscript><p>This needs JavaScript; the figure above shows the curves, too.</p></noscript>
 </div>
-<link rel="stylesheet" href="{root}{folder}/curves.css">
 <script defer src="{root}{folder}/curves.js"></script>"""
 
 
@@ -101,7 +99,7 @@ def write(app: Sphinx, error: Exception | None) -> None:
     figures = beside_pages.shown(app, FOLDER)
     if error or app.builder.format != "html" or not figures:
         return
-    folder = beside_pages.put(app, FOLDER, [*(HERE / asset for asset in ASSETS), library()])
+    folder = beside_pages.put(app, FOLDER, [HERE / "curves.js", library()])
     for figure in figures:
         content = json.dumps(panels(figure), separators=(",", ":"))
         script = f"curveExplorer.receive({json.dumps(figure)}, {content});\n"

@@ -6,7 +6,8 @@ A page says::
     A sentence for those who read without JavaScript.
     ```
 
-Each figure is one script, ``bound-and-gap.js``, which only the pages that show it load.
+Each figure is one script, ``bound-and-gap.js``, which only the pages that show it load, after what
+the figures share, ``drawing.js``.
 """
 
 from pathlib import Path
@@ -18,10 +19,13 @@ from sphinx.util.docutils import SphinxDirective
 
 HERE = Path(__file__).parent
 FOLDER = "interactive"
+SHARED = "drawing"
+FIGURES = sorted(path.stem for path in HERE.glob("*.js") if path.stem != SHARED)
 HTML = """\
 <div class="interactive" data-figure="{name}"></div>
 <noscript><p>{text}</p></noscript>
 <link rel="stylesheet" href="{root}{folder}/interactive.css">
+<script defer src="{root}{folder}/{shared}.js"></script>
 <script defer src="{root}{folder}/{name}.js"></script>"""
 
 
@@ -33,14 +37,13 @@ class Interactive(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         name = self.arguments[0]
-        if not (HERE / f"{name}.js").exists():
-            known = ", ".join(sorted(path.stem for path in HERE.glob("*.js")))
-            raise self.error(f"interactive: expected one of {known}; found {name!r}")
+        if name not in FIGURES:
+            raise self.error(f"interactive: expected one of {', '.join(FIGURES)}; found {name!r}")
         if not self.content:
             raise self.error(f"{name}: expected a sentence for those without JavaScript")
         root = beside_pages.root(self.env)
         text = " ".join(self.content)
-        html = HTML.format(name=name, root=root, folder=FOLDER, text=text)
+        html = HTML.format(name=name, root=root, folder=FOLDER, shared=SHARED, text=text)
         return [nodes.raw("", html, format="html")]
 
 

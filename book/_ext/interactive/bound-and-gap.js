@@ -3,6 +3,7 @@
 "use strict";
 
 (() => {
+  const { svg, html, shown } = drawing;
   const [X, NOISE] = [1.6, 0.6];
   const POSTERIOR = { mean: X / (1 + NOISE ** 2), variance: NOISE ** 2 / (1 + NOISE ** 2) };
   const EVIDENCE = -0.5 * (Math.log(2 * Math.PI * (1 + NOISE ** 2)) + X ** 2 / (1 + NOISE ** 2));
@@ -16,23 +17,6 @@
   const gap = ({ mean, std }) =>
     Math.log(Math.sqrt(POSTERIOR.variance) / std) - 0.5 +
     (std ** 2 + (mean - POSTERIOR.mean) ** 2) / (2 * POSTERIOR.variance);
-
-  const shown = (value) => value.toFixed(2).replace("-", "−");
-
-  function svg(parent, tag, attributes) {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-    parent.append(made);
-    return made;
-  }
-
-  function html(parent, tag, attributes = {}, text = "") {
-    const made = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-    made.textContent = text;
-    parent.append(made);
-    return made;
-  }
 
   class Figure {
     constructor(root) {
