@@ -358,13 +358,13 @@ def test_a_run_that_fails_does_not_stop_the_others(
         experiments.run_together([wild, small()], tmp_path, progress=False)
     assert experiments.stored(small(), tmp_path) is not None
     wilder = replace(wild, latent_dim=3)
-    with pytest.raises(ExceptionGroup, match="2 runs ended early") as error:
+    with pytest.raises(ExceptionGroup, match=r"2 runs ended early") as error:
         experiments.run_together([wild, wilder], tmp_path, progress=False)
     assert {str(e).split(":")[0] for e in error.value.exceptions} == {wild.name, wilder.name}
 
 
 def test_an_unknown_device_is_refused(synthetic: data.Dataset, tmp_path: Path) -> None:
-    with pytest.raises(experiments.ExperimentError, match="^device: expected cpu, or cuda for a"):
+    with pytest.raises(experiments.ExperimentError, match=r"^device: expected cpu, or cuda for a"):
         experiments.run(small(), tmp_path, device="abacus")
 
 
