@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +30,6 @@ __all__ = [
     "together",
     "train",
 ]
-
-T = TypeVar("T")
 
 RUNNING_WINDOW = 200_000
 """Samples in the running mean of the train curve at most: the paper logged about this often."""
@@ -304,8 +302,8 @@ def train(
 
 
 def together(
-    runs: Iterable[Generator[None, None, T]], device: torch.device | str = "cpu"
-) -> list[T]:
+    runs: Iterable[Generator[None, None, Any]], device: torch.device | str = "cpu"
+) -> list[Any]:
     """Do several runs at once, a few steps of each in turn.
 
     On a GPU, which one run of this size would leave almost idle, each has a stream of its own:
@@ -323,7 +321,7 @@ def together(
             of several come as one :class:`ExceptionGroup`.
     """
     pending = [(place, run, _stream(device)) for place, run in enumerate(runs)]
-    results: dict[int, T] = {}
+    results: dict[int, Any] = {}
     errors: list[Exception] = []
     while pending:
         for turn in list(pending):
