@@ -73,7 +73,7 @@ def test_the_search_finds_the_papers_words(
 
 
 def test_a_term_says_what_it_means(address: str, page: Page) -> None:
-    opened(page, f"{address}/index.html")
+    opened(page, f"{address}/intro.html")
     term = page.locator("article a[href*='term-latent-variable']").first
     assert "nobody observes" in str(term.get_attribute("title"))
 
