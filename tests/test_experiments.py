@@ -682,9 +682,17 @@ def test_a_stored_model_is_the_one_whose_curve_the_record_holds(path: Path) -> N
     # The noise of the run's last evaluation: what is left is the half precision of the weights.
     seed, samples = record.configuration["seed"], record.curves["samples"][-1]
     noise = torch.Generator().manual_seed((seed << 40) + samples)
+    pixels = record.settings["pixels"]
+    if pixels == "drawn":
+        test = data.black_or_white(test, noise)
+    if pixels == "thresholded":
+        test = (test > 0.5).to(test.dtype)
     bound = training.lower_bound(experiments.trained_model(record), test, noise)
 
-    assert bound == pytest.approx(record.curves["test"][-1], abs=0.05)
+    # A GPU's noise is another. A test bound's variance is below 0.002 nats squared: k = 5, of two.
+    other_noise = record.provenance["device"] != "cpu"
+    tolerance = 5 * (2 * 0.002) ** 0.5 if other_noise else 0.05
+    assert bound == pytest.approx(record.curves["test"][-1], abs=tolerance)
 
 
 def test_the_bound_after_a_smoke_run_can_be_recomputed(smoke: Record) -> None:
