@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -48,13 +49,16 @@ TURN = 2 * replay.ROUNDS
 
 @dataclass
 class History:
-    """What training saw: the samples evaluated so far, and each curve's value there (nats)."""
+    """What training saw: the samples evaluated so far, and each curve's value there (nats).
+
+    Of a stack of models each value is a list, one number a model.
+    """
 
     samples: list[int] = field(default_factory=list)
-    curves: dict[str, list[float]] = field(default_factory=dict)
+    curves: dict[str, list[Any]] = field(default_factory=dict)
     wall_seconds: float = 0.0
 
-    def append(self, samples: int, values: dict[str, float]) -> None:
+    def append(self, samples: int, values: dict[str, Any]) -> None:
         """Add one evaluation."""
         self.samples.append(samples)
         for name, value in values.items():
@@ -116,23 +120,23 @@ def lower_bound(
     Returns:
         Estimator B (paper, eq. 7) with :math:`L = 1`, in nats per datapoint.
     """
-    total = sum(
-        float(estimators.sgvb_b(model, rows, 1, generator).sum(dtype=torch.float64))
-        for rows in x.split(batch)
-    )
-    return total / len(x)
+    total = torch.zeros((), dtype=torch.float64, device=x.device)
+    for rows in x.split(batch):
+        total += estimators.sgvb_b(model, rows, 1, generator).sum(dtype=torch.float64)
+    return total.item() / len(x)
 
 
 def stages(
     step: Callable[[Any, Tensor], tuple[Any, Any]],
     state: Any,
     minibatches: Iterator[Tensor],
-    evaluate: Callable[[Any, int], dict[str, float]],
+    evaluate: Callable[[Any, int], dict[str, Any]],
     schedule: list[int],
     *,
     name: str = "training",
     per_step: int | None = None,
     objective: str = "bound",
+    stacked: int | None = None,
     repeat: bool = False,
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 60.0,
@@ -156,6 +160,9 @@ def stages(
         per_step: The samples that one step counts; by default the minibatch's size.
         objective: The field of ``info`` that says how well the step's datapoints are
             explained, nats, shape ``(M,)``: ``train_running`` is its mean.
+        stacked: How many models the state's :class:`aevb.stack.Stack` has, if it has one. Each
+            value of ``evaluate`` and of the history is then a list, and the samples are those of
+            one of them.
         repeat: Whether the step may be recorded once and then repeated without Python (see
             :mod:`aevb.replay`): faster, and bit-equal. It has to change its state in place, and
             ``minibatches`` has to draw with tensor operations from the same tensor each time, as
@@ -182,12 +189,13 @@ def stages(
         aevb.checkpoint.CheckpointError: If the checkpoint is damaged or of another run.
     """
     history, samples, steps, counts = History(), 0, 0, per_step or 0
-    running, counted = torch.zeros((), dtype=torch.float64, device=_device(state)), 0
+    members = () if stacked is None else (stacked,)
+    running, counted = torch.zeros(members, dtype=torch.float64, device=_device(state)), 0
     if checkpoint is not None and checkpoint.exists():
         saved = checkpoints.load(checkpoint, state, identity)
         history = History(**saved["history"])
         samples, steps, counted = saved["samples"], saved["steps"], saved["counted"]
-        running.fill_(saved["running"])
+        running.copy_(torch.tensor(saved["running"]))
     started = saved_at = time.monotonic()
     earlier = history.wall_seconds
     interval = GUARD_INTERVAL if per_step is None else 1  # such a step is many passes, and slow
@@ -199,13 +207,13 @@ def stages(
             "samples": samples,
             "steps": steps,
             "counted": counted,
-            "running": running.item(),
+            "running": running.tolist(),
         }
 
     recording: replay.Recording | None = None
 
     def tally(info: Any) -> None:
-        running.add_(getattr(info, objective).sum(dtype=torch.float64))
+        running.add_(getattr(info, objective).sum(-1, dtype=torch.float64))
 
     def take(times: int, shown: bool) -> Any:
         """What the last step says about itself; out of date if it need not be shown."""
@@ -245,22 +253,22 @@ def stages(
                 if recording is not None and not guarded:
                     left = ((due if counting else window) - samples) // counts
                     times = min(ahead - 1, left, TURN)
-                before = running.clone()
+                before = running if counting else running.clone()
                 explained = getattr(take(times, counting or guarded), objective)
-                counts = per_step or len(explained)
+                counts = per_step or explained.shape[-1]
                 samples, steps = samples + times * counts, steps + times
                 if samples > window:
-                    counted += times * len(explained)
+                    counted += times * explained.shape[-1]
                 else:
                     running.copy_(before)
                 bar.update(times * counts)
                 if guarded:
-                    _guard(name, samples, steps, float(explained.mean()), history)
+                    _guard(name, samples, steps, explained.mean().item(), history)
                     if checkpoint and time.monotonic() - saved_at > checkpoint_seconds:
                         checkpoints.store(checkpoint, state, so_far(), identity)
                         saved_at = time.monotonic()
                 yield
-            average = running.item() / counted
+            average = (running / counted).tolist()
             _guard(name, samples, steps, average, history)
             values = evaluate(state.model, samples)
             for value in values.values():
@@ -268,7 +276,7 @@ def stages(
             history.append(samples, {**values, "train_running": average})
             running.zero_()
             counted = 0
-            bar.set_postfix_str(f"bound {average:.2f} nats")
+            bar.set_postfix_str(f"bound {numpy.mean(average):.2f} nats")
     history.wall_seconds = earlier + time.monotonic() - started
     return state, history
 
@@ -277,7 +285,7 @@ def train(
     step: Callable[[Any, Tensor], tuple[Any, Any]],
     state: Any,
     minibatches: Iterator[Tensor],
-    evaluate: Callable[[Any, int], dict[str, float]],
+    evaluate: Callable[[Any, int], dict[str, Any]],
     schedule: list[int],
     **settings: Any,
 ) -> tuple[Any, History]:
@@ -365,11 +373,16 @@ def _check_in_place(before: Any, after: Any) -> None:
             )
 
 
-def _guard(name: str, samples: int, steps: int, bound: float, history: History) -> None:
-    if not math.isfinite(bound):
-        before = history.curves.get("train_running", [])
-        last = f"{before[-1]:.2f} nats at {history.samples[-1]:,} samples" if before else "none"
-        raise DivergenceError(
-            f"{name}: the bound is {bound} after {samples:,} samples ({steps:,} steps); "
-            f"last finite bound: {last}. A smaller step size may help."
-        )
+def _guard(
+    name: str, samples: int, steps: int, bound: float | list[float], history: History
+) -> None:
+    if numpy.isfinite(bound).all():
+        return
+    last = "none"
+    if history.samples:
+        running = numpy.mean(history.curves["train_running"][-1])
+        last = f"{running:.2f} nats at {history.samples[-1]:,} samples"
+    raise DivergenceError(
+        f"{name}: the bound is {bound} after {samples:,} samples ({steps:,} steps); "
+        f"last finite bound: {last}. A smaller step size may help."
+    )

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from one_step import ALGORITHMS, MODELS, made
 from torch import Tensor
 
 from aevb import (
     adagrad,
-    auto_encoding,
     data,
     experiments,
     mlp,
@@ -24,15 +24,11 @@ from aevb import (
     replay,
     results,
     training,
-    wake_sleep,
 )
 from aevb.marginal_likelihood import reciprocal_importance_sampling
 from aevb.marginal_likelihood.annealed import annealed_importance_sampling
 from aevb.marginal_likelihood.importance import importance_sampling
 from aevb.marginal_likelihood.quadrature import quadrature
-
-ALGORITHMS = {"aevb": auto_encoding, "wake-sleep": wake_sleep}
-MODELS = {"bernoulli": models.bernoulli_vae, "gaussian": models.gaussian_vae}
 
 
 @pytest.fixture
@@ -56,25 +52,6 @@ def noise_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch, name, drawn(getattr(torch, name)))
 
 
-def made(
-    device: torch.device | str,
-    algorithm: str = "aevb",
-    likelihood: str = "bernoulli",
-    dtype: torch.dtype = torch.float64,
-    own_generator: bool = False,
-) -> tuple[Any, Callable[[], Any]]:
-    """A state, and one step of it."""
-    generator = torch.Generator().manual_seed(1)
-    x = torch.rand(60, 12, generator=generator).to(device, dtype)
-    model = MODELS[likelihood](12, 9, 3, generator, 0.3).to(device, dtype)
-    if own_generator:
-        generator = torch.Generator(device).manual_seed(2)
-    optimizer = adagrad.Adagrad(model.parameters(), 0.05, prior_weight=0.1, warm_up=2)
-    state = ALGORITHMS[algorithm].init(model, optimizer, generator)
-    draw = data.minibatches(x, 8, generator)
-    return state, lambda: ALGORITHMS[algorithm].step(state, next(draw))[1]
-
-
 def everything(state: Any) -> list[Tensor]:
     slots = [state.optimizer.state[p] for p in state.model.parameters()]
     return [
@@ -84,12 +61,19 @@ def everything(state: Any) -> list[Tensor]:
     ]
 
 
+@pytest.mark.parametrize("latent_dims", [(3,), (2, 5, 3)], ids=str)
 @pytest.mark.parametrize("likelihood", MODELS)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_same_noise_makes_the_same_steps(
-    gpu: torch.device, noise_of_the_cpu: None, algorithm: str, likelihood: str
+    gpu: torch.device,
+    noise_of_the_cpu: None,
+    algorithm: str,
+    likelihood: str,
+    latent_dims: tuple[int, ...],
 ) -> None:
-    (there, step), (here, same) = (made(place, algorithm, likelihood) for place in (gpu, "cpu"))
+    (there, step), (here, same) = (
+        made(algorithm, likelihood, device=place, latent_dims=latent_dims) for place in (gpu, "cpu")
+    )
     for _ in range(20):
         bound, expected = step().bound, same().bound
         torch.testing.assert_close(bound.cpu(), expected, rtol=1e-9, atol=1e-9)
@@ -97,13 +81,21 @@ def test_the_same_noise_makes_the_same_steps(
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("latent_dims", [(3,), (2, 5, 3)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("likelihood", MODELS)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_graphs_are_the_step_bit_for_bit(
-    gpu: torch.device, algorithm: str, likelihood: str, dtype: torch.dtype
+    gpu: torch.device,
+    algorithm: str,
+    likelihood: str,
+    dtype: torch.dtype,
+    latent_dims: tuple[int, ...],
 ) -> None:
-    (state, step), (other, same) = (made(gpu, algorithm, likelihood, dtype, True) for _ in range(2))
+    (state, step), (other, same) = (
+        made(algorithm, likelihood, dtype, gpu, latent_dims=latent_dims, own_generator=True)
+        for _ in range(2)
+    )
     for _ in range(3):  # the warm-up, which reads how far it is
         step(), same()
     total = torch.zeros((), device=gpu)
@@ -152,6 +144,21 @@ def test_several_runs_at_once_are_as_each_alone(
         assert record.provenance["device"] == torch.cuda.get_device_name(gpu)
         assert record.provenance["together"] == 4
         assert results.load(record.path) == record
+
+
+def test_runs_alike_are_stacked(gpu: torch.device, synthetic: None, tmp_path: Path) -> None:
+    small = {"hidden": 8, "minibatch": 10, "samples": 20_000, "preset": "smoke"}
+    seeds = [(3, 0), (5, 0), (3, 1)]
+    runs = [experiments.LowerBound("mnist", "aevb", n, seed=s, **small) for n, s in seeds]
+    stacked = experiments.run_together(runs, tmp_path / "stacked", device=gpu)
+    for experiment, record in zip(runs, stacked, strict=True):
+        alone = experiments.run(experiment, tmp_path / "alone", device=gpu)
+        assert record.provenance["stacked"] == [e.name for e in runs]
+        assert record.curves["samples"] == alone.curves["samples"]
+        assert record.curves["test"][0] == pytest.approx(alone.curves["test"][0], abs=0.05)
+        assert record.curves["test"][-1] == pytest.approx(alone.curves["test"][-1], abs=0.2)
+    again = experiments.run_together(runs, tmp_path / "again", device=gpu)
+    assert [r.curves for r in again] == [r.curves for r in stacked]
 
 
 def test_the_curves_are_those_of_the_cpu(

@@ -1,30 +1,14 @@
 """A step that is repeated from its recording is the step, bit for bit."""
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from one_step import ALGORITHMS, MODELS, made
 from torch import Tensor, nn
 
-from aevb import adagrad, auto_encoding, data, estimators, models, replay, training, wake_sleep
-
-ALGORITHMS = {"aevb": auto_encoding, "wake-sleep": wake_sleep}
-MODELS = {"bernoulli": models.bernoulli_vae, "gaussian": models.gaussian_vae}
-
-
-def made(
-    algorithm: str = "aevb", likelihood: str = "bernoulli", dtype: torch.dtype = torch.float64
-) -> tuple[Any, Callable[[], Any], torch.Generator]:
-    """A state, one step of it on synthetic data, and the generator of all its randomness."""
-    generator = torch.Generator().manual_seed(1)
-    x = torch.rand(60, 12, generator=generator).to(dtype)
-    model = MODELS[likelihood](12, 9, 3, generator, 0.3).to(dtype)
-    optimizer = adagrad.Adagrad(model.parameters(), 0.05, prior_weight=0.1, warm_up=2)
-    state = ALGORITHMS[algorithm].init(model, optimizer, generator)
-    draw = data.minibatches(x, 8, generator)
-    return state, lambda: ALGORITHMS[algorithm].step(state, next(draw))[1], generator
+from aevb import auto_encoding, data, estimators, replay, training
 
 
 def everything(state: Any) -> list[Tensor]:
@@ -40,7 +24,7 @@ def everything(state: Any) -> list[Tensor]:
 @pytest.mark.parametrize("likelihood", MODELS)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_repetition_is_the_step(algorithm: str, likelihood: str, dtype: torch.dtype) -> None:
-    (state, step, _), (other, same, _) = (made(algorithm, likelihood, dtype) for _ in range(2))
+    (state, step), (other, same) = (made(algorithm, likelihood, dtype) for _ in range(2))
     for _ in range(3):  # the warm-up, which reads how far it is
         step(), same()
     recording, info = replay.record(step), same()
@@ -58,7 +42,8 @@ def test_a_repetition_is_the_step(algorithm: str, likelihood: str, dtype: torch.
 def test_another_estimator_is_repeated_as_well(estimator: Any, samples: int) -> None:
     results = []
     for recorded in (False, True):
-        state, _, generator = made()
+        state, _ = made()
+        generator = state.generator
         draw = data.minibatches(torch.rand(60, 12, generator=generator), 8, generator)
 
         def step(state: Any = state, draw: Any = draw) -> Any:
@@ -76,7 +61,7 @@ def test_another_estimator_is_repeated_as_well(estimator: Any, samples: int) -> 
 
 
 def test_a_silent_repetition_leaves_out_what_only_the_result_needs() -> None:
-    _, step, _ = made()
+    _, step = made()
     for _ in range(3):
         step()
     recording = replay.record(step)
@@ -88,7 +73,7 @@ def test_a_silent_repetition_leaves_out_what_only_the_result_needs() -> None:
 
 
 def test_what_reads_a_value_cannot_be_repeated() -> None:
-    state, step, _ = made()
+    state, step = made()
     recording = replay.record(step)  # in the warm-up
     assert "_local_scalar_dense" in recording.obstacle
     after = copy.deepcopy(everything(state)[:-1])
@@ -137,7 +122,8 @@ def test_an_operation_that_cannot_write_into_a_given_tensor() -> None:
 
 
 def trained(repeat: bool, schedule: list[int]) -> tuple[Any, training.History]:
-    state, _, generator = made()
+    state, _ = made()
+    generator = state.generator
     draw = data.minibatches(torch.rand(60, 12, generator=generator), 8, generator)
     return training.train(
         auto_encoding.step,
@@ -167,14 +153,16 @@ def test_most_steps_of_training_are_repetitions(monkeypatch: pytest.MonkeyPatch)
         return auto_encoding.step(state, minibatch)
 
     monkeypatch.setattr(auto_encoding, "step", auto_encoding.step)
-    state, _, generator = made()
+    state, _ = made()
+    generator = state.generator
     draw = data.minibatches(torch.rand(60, 12, generator=generator), 8, generator)
     training.train(step, state, draw, lambda *_: {}, [800], repeat=True, progress=False)
     assert len(taken) == 4  # three to the end of the warm-up, and the recorded one
 
 
 def test_a_step_that_replaces_its_state_is_refused() -> None:
-    state, _, generator = made()
+    state, _ = made()
+    generator = state.generator
 
     def step(state: Any, minibatch: Tensor) -> Any:
         after, info = auto_encoding.step(state, minibatch)
