@@ -174,7 +174,7 @@ def _stored(
     trained = [state.model]
     if stacked:
         made["stacked"] = names
-        trained = state.model.members()
+        trained = state.model.members
     records = []
     for k, experiment in enumerate(group):
         curves = {
@@ -295,7 +295,7 @@ def _evaluate_each(
     """The curves' values; lists, where the model is a stack."""
     if len(group) == 1:
         return _evaluate(group[0], dataset, model, samples)
-    pairs = zip(group, model.members(), strict=True)
+    pairs = zip(group, model.members, strict=True)
     values = [_evaluate(e, dataset, member, samples) for e, member in pairs]
     return {name: [value[name] for value in values] for name in values[0]}
 

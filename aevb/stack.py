@@ -1,13 +1,14 @@
-r"""Several models as one, so that a GPU does their products together.
+r"""Several models side by side, so that a GPU trains them at once.
 
-A step of one model of this size keeps a large GPU busy for a tenth of its time; the rest goes
-into starting its hundred operations. Models whose parameters are stacked need no more operations
-than one of them. Where they differ in their number of latent variables, the smaller ones are
-padded, with parameters that are zero and stay zero.
+A step of one model of this size starts a hundred operations and keeps a large GPU busy for a
+tenth of its time. Side by side, the models keep their own products, which the device does at the
+same time; all else is done once for all of them. They may differ in their number of latent
+variables: where a model has fewer, zeros fill the room.
 """
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,9 @@ class Stack(LatentVariableModel):
     ``(K, M)``. A latent variable that a member does not have is standard normal under the prior
     and under the recognition model, and nothing depends on it: it adds zero to a bound.
 
+    Attributes:
+        members: The models. Their parameters are the stack's.
+
     Args:
         models: The members, on one device. They may differ in ``latent_dim``.
 
@@ -37,64 +41,75 @@ class Stack(LatentVariableModel):
         for place, model in enumerate(models):
             _check_alike(models[0], model, place)
         super().__init__(
-            _stacked([model.generative_model for model in models]),
-            _stacked([model.recognition_model for model in models]),
+            _side_by_side([model.generative_model for model in models]),
+            _side_by_side([model.recognition_model for model in models]),
             max(model.latent_dim for model in models),
         )
-        self._members = tuple(models)
-
-    @torch.no_grad()
-    def members(self) -> tuple[LatentVariableModel, ...]:
-        """The models that were stacked, with the parameters that they have come to."""
-        stacked = dict(self.named_parameters())
-        for k, member in enumerate(self._members):
-            for name, parameter in member.named_parameters():
-                parameter.copy_(stacked[name][k][_corner(parameter)])
-        return self._members
+        self.members = tuple(models)
 
 
-class _Linear(nn.Module):
-    """Linear layers side by side: from ``(..., K, M, inputs)`` to ``(..., K, M, outputs)``."""
-
-    def __init__(self, layers: Sequence[nn.Linear]):
-        super().__init__()
-        self.weight = _padded([layer.weight for layer in layers])  # (K, outputs, inputs)
-        self.bias = _padded([layer.bias for layer in layers])  # (K, outputs)
-
-    def forward(self, given: Tensor) -> Tensor:
-        rows = given.movedim(-3, 0)
-        products = torch.baddbmm(self.bias[:, None], rows.flatten(1, -2), self.weight.mT)
-        return products.unflatten(1, rows.shape[1:-1]).movedim(0, -3)
-
-
-def _stacked(modules: Sequence[nn.Module]) -> nn.Module:
+def _side_by_side(modules: Sequence[nn.Module]) -> nn.Module:
     """The first module, with each linear layer of it replaced by those of all."""
     if isinstance(modules[0], nn.Linear):
-        return _Linear(modules)  # type: ignore[arg-type]
+        return _Linear(modules)
     whole = copy.copy(modules[0])
     whole._modules = {
-        name: _stacked([module.get_submodule(name) for module in modules])
+        name: _side_by_side([module.get_submodule(name) for module in modules])
         for name, _ in modules[0].named_children()
     }
     return whole
 
 
-def _padded(parameters: Sequence[Tensor]) -> nn.Parameter:
-    """The parameters in a row, zeros where one is smaller; these get no gradient."""
-    largest = [max(sizes) for sizes in zip(*(p.shape for p in parameters), strict=True)]
-    rows, given = parameters[0].new_zeros(2, len(parameters), *largest).detach()
-    for k, parameter in enumerate(parameters):
-        rows[k][_corner(parameter)] = parameter.detach()
-        given[k][_corner(parameter)] = 1
-    stacked = nn.Parameter(rows.clone())
-    if not given.all():
-        stacked.register_hook(given.clone().mul)
-    return stacked
+class _Linear(nn.Module):
+    """Linear layers side by side: from ``(..., K, M, inputs)`` to ``(..., K, M, outputs)``."""
+
+    def __init__(self, layers: Sequence[nn.Module]):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, given: Tensor) -> Tensor:
+        rows = given.movedim(-3, 0)
+        parameters = [p for layer in self.layers for p in (layer.weight, layer.bias)]
+        products = _Products.apply(rows.flatten(1, -2), *parameters)
+        return products.unflatten(1, rows.shape[1:-1]).movedim(0, -3)
 
 
-def _corner(parameter: Tensor) -> tuple[slice, ...]:
-    """Where a parameter lies in one that is at least as large."""
-    return tuple(slice(size) for size in parameter.shape)
+class _Products(torch.autograd.Function):
+    """Each layer's product with its own rows; zeros where it has fewer outputs than another."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, *parameters: Tensor) -> Tensor:
+        weights, biases = parameters[::2], parameters[1::2]
+        ctx.save_for_backward(rows, *weights)
+        out = _room(rows, [len(weight) for weight in weights])
+        for x, weight, bias, y in zip(rows, weights, biases, out, strict=True):
+            outputs, inputs = weight.shape
+            torch.addmm(bias, x[:, :inputs], weight.T, out=y[:, :outputs])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        rows, *weights = ctx.saved_tensors
+        (errors,) = upstream
+        shapes = [weight.shape for weight in weights]
+        below = None
+        if ctx.needs_input_grad[0]:
+            below = _room(errors, [inputs for _, inputs in shapes], rows.shape[-1])
+            for error, weight, y in zip(errors, weights, below, strict=True):
+                outputs, inputs = weight.shape
+                torch.mm(error[:, :outputs], weight, out=y[:, :inputs])
+        sums = errors.sum(1)
+        gradients: list[Tensor] = []
+        for x, error, total, (outputs, inputs) in zip(rows, errors, sums, shapes, strict=True):
+            gradients += [error[:, :outputs].T @ x[:, :inputs], total[:outputs]]
+        return below, *gradients
+
+
+def _room(like: Tensor, sizes: Sequence[int], largest: int | None = None) -> Tensor:
+    """Room for results of so many columns; zeros, unless each fills all of it."""
+    largest = largest or max(sizes)
+    shape = (*like.shape[:-1], largest)
+    return like.new_empty(shape) if set(sizes) == {largest} else like.new_zeros(shape)
 
 
 def _check_alike(first: LatentVariableModel, model: LatentVariableModel, place: int) -> None:

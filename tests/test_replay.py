@@ -171,3 +171,56 @@ def test_a_step_that_replaces_its_state_is_refused() -> None:
     draw = data.minibatches(torch.rand(60, 12, generator=generator), 8, generator)
     with pytest.raises(ValueError, match=r"^repeat: expected .* in place, found a new model$"):
         training.train(step, state, draw, lambda *_: {}, [80], repeat=True, progress=False)
+
+
+@pytest.mark.parametrize("latent_dims", [(3,), (2, 5, 3)], ids=str)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_lanes_keep_the_order_that_matters(algorithm: str, latent_dims: tuple[int, ...]) -> None:
+    _, step = made(algorithm, latent_dims=latent_dims)
+    for _ in range(3):
+        step()
+    recorder = replay._Recorder()
+    with recorder:
+        step()
+    calls = replay._needed(replay._changing(recorder.calls), set()) * 3
+
+    plan = replay._lanes(calls)
+
+    after: list[set[int]] = []  # the calls that have surely ended before each
+    latest: dict[int, int] = {}
+    for number, (lane, earlier) in enumerate(plan):
+        direct = [*earlier, *([latest[lane]] if lane in latest else [])]
+        after.append(set(direct).union(*(after[place] for place in direct)))
+        latest[lane] = number
+    for number, call in enumerate(calls):
+        for place in range(number):
+            if conflict(calls[place], call):
+                assert place in after[number]
+    steps = [0] * len(calls)
+    for number, earlier in enumerate(after):
+        steps[number] = 1 + max((steps[place] for place in earlier), default=0)
+    assert max(steps) < len(calls) * (0.9 if len(latent_dims) == 1 else 0.6)
+
+
+def conflict(one: replay._Call, other: replay._Call) -> bool:
+    """Whether one writes a byte that the other reads or writes."""
+
+    def meet(these: Any, those: Any) -> bool:
+        return any(
+            a.memory == b.memory and max(a.begin, b.begin) < min(a.end, b.end)
+            for a in these
+            for b in those
+        )
+
+    return meet(one.written_to, (*other.read_from, *other.written_to)) or meet(
+        one.read_from, other.written_to
+    )
+
+
+def test_the_place_of_a_tensor_is_from_its_first_byte_to_its_last() -> None:
+    whole = torch.zeros(4, 6, dtype=torch.float32)
+    memory = whole.untyped_storage()._cdata
+    assert replay._place(whole) == (memory, 0, 96)
+    assert replay._place(whole[1:3, 2:4]) == (memory, 32, 64)
+    assert replay._place(whole.T[1]) == (memory, 4, 80)
+    assert replay._place(whole[:, :0]) == (memory, 0, 0)
