@@ -21,7 +21,6 @@ module                   holds                                                pa
 ``marginal_likelihood``  four estimators of the marginal likelihood           App. D
 ``gradient_variance``    how much a gradient estimate varies, and why         2.2--2.3
 ``data``                 MNIST and Frey Face                                  5
-``stack``                several models as one                                --
 ``replay``               a step repeated without the Python around it         --
 ``precision``            products in bfloat16, all else in float32            --
 ``training``             one loop for every algorithm                         5

@@ -5,7 +5,7 @@ import functools
 import itertools
 import json
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,8 @@ from aevb._specification import (
 )
 from aevb.adagrad import Adagrad
 from aevb.precision import bfloat16_products
-from aevb.stack import Stack
 
-__all__ = ["ALGORITHMS", "MODELS", "alike", "run", "run_together", "start", "step_of"]
+__all__ = ["ALGORITHMS", "MODELS", "run", "run_together", "start", "step_of"]
 
 MODELS = {"mnist": models.bernoulli_vae, "frey-face": models.gaussian_vae}
 ALGORITHMS: dict[str, Any] = {
@@ -93,9 +92,6 @@ def run_together(
 ) -> list[results.Record]:
     """Train several experiments at once, on one device, and store the record of each.
 
-    On a GPU those that differ in ``latent_dim`` and ``seed`` alone are stacked (see
-    :mod:`aevb.stack`): they draw from one generator, which the first one's seed sets.
-
     Args:
         experiments: The specifications.
         path: As for :func:`run`.
@@ -112,87 +108,54 @@ def run_together(
     device = _available(device)
     datasets: dict[str, data.Dataset] = {}
     shared = {"together": len(experiments)} if len(experiments) > 1 else {}
-    groups = alike(experiments) if device.type != "cpu" else [[e] for e in experiments]
     runs = [
-        _stored(group, path or results.folder(group[0].preset), device, datasets, shared, progress)
-        for group in groups
+        _stored(e, path or results.folder(e.preset), device, datasets, shared, progress)
+        for e in experiments
     ]
     with _one_thread():
-        stored = training.together(runs, device)
-    records = {record.name: record for records in stored for record in records}
-    return [records[experiment.name] for experiment in experiments]
-
-
-def alike(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
-    """The experiments in groups that differ in ``latent_dim`` and ``seed`` alone.
-
-    The models of a group can be stacked. Those of Monte Carlo EM, and products in bfloat16, are
-    left alone.
-    """
-    groups: dict[Any, list[Experiment]] = {}
-    for experiment in experiments:
-        key = experiment
-        if experiment.algorithm != "mcem" and experiment.precision == "float32":
-            key = replace(experiment, latent_dim=1, seed=0, keep_weights=False)
-        groups.setdefault(key, []).append(experiment)
-    return list(groups.values())
+        return training.together(runs, device)
 
 
 def _stored(
-    group: Sequence[Experiment],
+    experiment: Experiment,
     path: Path,
     device: torch.device,
     datasets: dict[str, data.Dataset],
-    shared: dict[str, Any],
+    shared: dict[str, int],
     progress: bool | None,
-) -> Generator[None, None, list[results.Record]]:
-    """The stages of a run, or of several whose models are stacked; the last stores the records."""
-    first, names = group[0], [experiment.name for experiment in group]
-    stacked = len(group) if len(group) > 1 else None
-    name = f"{names[0]}-and-{len(group) - 1}-more" if stacked else names[0]
-    checkpoint = path / first.figure / f"{name}.checkpoint.safetensors"
-    em = first.algorithm == "mcem"
-    dataset = _dataset(first, device, datasets)
+) -> Generator[None, None, results.Record]:
+    """The stages of a run, the last of which stores its record."""
+    checkpoint = path / experiment.figure / f"{experiment.name}.checkpoint.safetensors"
+    em = experiment.algorithm == "mcem"
+    dataset = _dataset(experiment, device, datasets)
     made = results.provenance(device, dataset.sha256) | shared
-    state, draw = start(first, dataset, group[1:])
+    state, draw = start(experiment, dataset)
     state, history = yield from training.stages(
-        step_of(first),
+        step_of(experiment),
         state,
         draw,
-        functools.partial(_evaluate_each, group, dataset),
-        _schedule(first),
-        name=name,
-        per_step=first.per_step if em else None,
+        functools.partial(_evaluate, experiment, dataset),
+        _schedule(experiment),
+        name=experiment.name,
+        per_step=experiment.per_step if em else None,
         objective="log_joint" if em else "bound",
-        stacked=stacked,
         repeat=not em,
         checkpoint=checkpoint,
-        identity=json.dumps([asdict(e) for e in group] if stacked else asdict(first)),
+        identity=json.dumps(asdict(experiment)),
         progress=progress,
     )
-    made |= {"wall_seconds": round(history.wall_seconds, 1)}
-    trained = [state.model]
-    if stacked:
-        made["stacked"] = names
-        trained = state.model.members
-    records = []
-    for k, experiment in enumerate(group):
-        curves = {
-            curve: [value[k] for value in values] if stacked else values
-            for curve, values in history.curves.items()
-        }
-        record = results.Record(
-            experiment.figure,
-            experiment.name,
-            asdict(experiment) | {"n_train": len(dataset.train)},
-            {"samples": history.samples, **curves},
-            made,
-        )
-        weights = trained[k].state_dict() if experiment.keep_weights else None
-        records.append(results.save(record, path, weights))
-    for used in (checkpoint, *checkpoint.parent.glob(f"{name}.*.partial")):
+    record = results.Record(
+        experiment.figure,
+        experiment.name,
+        asdict(experiment) | {"n_train": len(dataset.train)},
+        {"samples": history.samples, **history.curves},
+        made | {"wall_seconds": round(history.wall_seconds, 1)},
+    )
+    weights = state.model.state_dict() if experiment.keep_weights else None
+    record = results.save(record, path, weights)
+    for used in (checkpoint, *checkpoint.parent.glob(f"{experiment.name}.*.partial")):
         used.unlink(missing_ok=True)  # a kill in the middle of a write leaves a partial file
-    return records
+    return record
 
 
 def _available(device: torch.device | str) -> torch.device:
@@ -224,24 +187,18 @@ def _dataset(
     return whole
 
 
-def start(
-    experiment: Experiment, dataset: data.Dataset, others: Sequence[Experiment] = ()
-) -> tuple[Any, Iterator[Tensor]]:
+def start(experiment: Experiment, dataset: data.Dataset) -> tuple[Any, Iterator[Tensor]]:
     """The algorithm's state before the first step, and the source of its minibatches.
 
     One generator, seeded by the experiment, draws the initial parameters, the minibatches and
     the noise, in this order. Where the data set is on a GPU, one of its own draws the latter two.
-
-    Args:
-        experiment: The specification.
-        dataset: What it trains on, where it trains.
-        others: Experiments that differ in ``latent_dim`` and ``seed`` alone: their models are
-            stacked on this one's.
     """
-    members, generators = zip(*(_model(e, dataset) for e in (experiment, *others)), strict=True)
-    model, generator = Stack(members) if others else members[0], generators[0]
-    n_train = len(dataset.train)
+    generator = torch.Generator().manual_seed(experiment.seed)
+    n_train, data_dim = dataset.train.shape
+    model = MODELS[experiment.dataset](data_dim, experiment.hidden, experiment.latent_dim).float()
+    mlp.initialize(model, generator, experiment.initial_std)  # drawn as float32, always
     if dataset.train.device != generator.device:
+        model.to(dataset.train.device)
         generator = torch.Generator(dataset.train.device).manual_seed(experiment.seed)
     em = experiment.algorithm == "mcem"
     optimizer = Adagrad(
@@ -253,21 +210,10 @@ def start(
     if em:
         state = monte_carlo_em.init(model, optimizer, generator, dataset.train)
         return state, itertools.repeat(dataset.train)
-    draw = data.minibatches(dataset.train, len(members) * experiment.minibatch, generator)
-    if others:
-        draw = (x.unflatten(0, (len(members), experiment.minibatch)) for x in draw)
+    draw = data.minibatches(dataset.train, experiment.minibatch, generator)
     if _drawn(experiment):
         draw = (data.black_or_white(x, generator) for x in draw)
     return ALGORITHMS[experiment.algorithm].init(model, optimizer, generator), draw
-
-
-def _model(experiment: Experiment, dataset: data.Dataset) -> tuple[models.VAE, torch.Generator]:
-    """The model with its initial parameters, and the generator that drew them."""
-    generator = torch.Generator().manual_seed(experiment.seed)
-    data_dim = dataset.train.shape[1]
-    model = MODELS[experiment.dataset](data_dim, experiment.hidden, experiment.latent_dim).float()
-    mlp.initialize(model, generator, experiment.initial_std)  # drawn as float32, always
-    return model.to(dataset.train.device), generator
 
 
 def step_of(experiment: Experiment) -> Callable[[Any, Tensor], tuple[Any, Any]]:
@@ -287,17 +233,6 @@ def _schedule(experiment: Experiment) -> list[int]:
     if isinstance(experiment, MarginalLikelihood):
         return training.at(LIKELIHOOD_PLACES, experiment.samples, experiment.per_step)
     return training.schedule(experiment.samples, experiment.per_step)
-
-
-def _evaluate_each(
-    group: Sequence[Experiment], dataset: data.Dataset, model: Any, samples: int
-) -> dict[str, Any]:
-    """The curves' values; lists, where the model is a stack."""
-    if len(group) == 1:
-        return _evaluate(group[0], dataset, model, samples)
-    pairs = zip(group, model.members, strict=True)
-    values = [_evaluate(e, dataset, member, samples) for e, member in pairs]
-    return {name: [value[name] for value in values] for name in values[0]}
 
 
 def _evaluate(

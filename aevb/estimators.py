@@ -51,7 +51,7 @@ def sgvb_a(
         The bound of each datapoint, in nats, shape ``(M,)``.
 
     Raises:
-        ValueError: If ``samples`` is smaller than one or ``x`` is a single datapoint.
+        ValueError: If ``samples`` is smaller than one or ``x`` is not a matrix.
     """
     _check_minibatch(x)
     q = model.recognition_model(x)
@@ -81,7 +81,7 @@ def sgvb_b(
         The bound of each datapoint, in nats, shape ``(M,)``.
 
     Raises:
-        ValueError: If ``samples`` is smaller than one or ``x`` is a single datapoint.
+        ValueError: If ``samples`` is smaller than one or ``x`` is not a matrix.
     """
     _check_minibatch(x)
     q = model.recognition_model(x)
@@ -123,7 +123,7 @@ def score_function(
         estimator A's; in :math:`\phi` it is the one above.
 
     Raises:
-        ValueError: If ``samples`` is smaller than one or ``x`` is a single datapoint.
+        ValueError: If ``samples`` is smaller than one or ``x`` is not a matrix.
     """
     _check_minibatch(x)
     q = model.recognition_model(x)
@@ -183,7 +183,7 @@ def sticking_the_landing(
         Estimator A of the bound, in nats, shape ``(M,)``.
 
     Raises:
-        ValueError: If ``samples`` is smaller than one or ``x`` is a single datapoint.
+        ValueError: If ``samples`` is smaller than one or ``x`` is not a matrix.
     """
     _check_minibatch(x)
     q = model.recognition_model(x)
@@ -219,7 +219,7 @@ def importance_weighted(
         One estimate of :math:`\mathcal{L}_K` for each datapoint, in nats, shape ``(M,)``.
 
     Raises:
-        ValueError: If ``samples`` is smaller than one or ``x`` is a single datapoint.
+        ValueError: If ``samples`` is smaller than one or ``x`` is not a matrix.
     """
     _check_minibatch(x)
     q = model.recognition_model(x)
@@ -265,5 +265,5 @@ def log_prior(parameters: Iterable[Tensor]) -> Tensor:
 
 
 def _check_minibatch(x: Tensor) -> None:
-    if x.ndim < 2:  # more are the minibatches of a stack of models
+    if x.ndim != 2:
         raise ValueError(f"x: expected a minibatch of shape (M, D), found {tuple(x.shape)}")

@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from aevb import models, results
-from aevb._run import ALGORITHMS, MODELS, alike, run, run_together, start, step_of
+from aevb._run import ALGORITHMS, MODELS, run, run_together, start, step_of
 from aevb._specification import (
     LATENT_DIMS,
     PRESETS,
@@ -35,7 +35,6 @@ __all__ = [
     "ExperimentError",
     "LowerBound",
     "MarginalLikelihood",
-    "alike",
     "figure_2",
     "figure_3",
     "figure_4",

@@ -1,7 +1,7 @@
 r"""How fast many runs at once are on a GPU, against what it can do (``aevb bench --device cuda``).
 
 One run of this size keeps a large GPU busy for a tenth of its time. So what is asked is how long
-a whole figure takes: each run on a stream of its own, and with models of one shape stacked.
+a whole figure takes.
 """
 
 import time
@@ -26,11 +26,10 @@ def bench(device: torch.device | str = "cuda", steps: int = 2_000) -> results.Re
     Returns:
         A record that has not been stored. Its configuration holds the measurements: ``products``,
         float32 operations per second of a large matrix product; ``copied``, bytes read and written
-        per second of a large copy; and of each group in ``groups`` its ``runs``,
-        the two floors under a step of all of them, in microseconds (``products_floor``,
-        ``bytes_floor``), and, ``apart`` and ``stacked``, the ``operations`` of such a step, the
-        ``microseconds`` that it takes, and the ``seconds`` in which the group would reach the
-        paper's budget.
+        per second of a large copy; and of each group in ``groups`` its ``runs``, the
+        ``operations`` of a step of all of them, the ``microseconds`` that such a step takes, the
+        two floors under that (``products_floor``, ``bytes_floor``), and the ``seconds`` in which
+        the group would reach the paper's budget.
 
     Raises:
         RuntimeError: If there is no such device.
@@ -55,14 +54,12 @@ def bench(device: torch.device | str = "cuda", steps: int = 2_000) -> results.Re
 def _groups() -> dict[str, Sequence[Experiment]]:
     everything = experiments.figure_2()
     mnist = [e for e in everything if e.dataset == "mnist"]
-    more = [e for seed in (1, 2) for e in experiments.figure_2(seed=seed)]
     return {
         "MNIST, AEVB, N_z = 20": [e for e in mnist if (e.algorithm, e.latent_dim) == ("aevb", 20)],
         "MNIST, AEVB": [e for e in mnist if e.algorithm == "aevb"],
         "MNIST": mnist,
         "Frey Face": [e for e in everything if e.dataset == "frey-face"],
         "Figure 2": everything,
-        "Figure 2, three seeds": [*everything, *more],
     }
 
 
@@ -72,42 +69,38 @@ def _together(
     device: torch.device,
     steps: int,
     measured: dict[str, Any],
-) -> dict[str, Any]:
-    longest = max(e.samples / e.minibatch for e in runs)
-    ways = {"apart": [[e] for e in runs]} if len(runs) <= 18 else {}
-    found: dict[str, Any] = {"runs": len(runs)}
-    for way, groups in (ways | {"stacked": experiments.alike(runs)}).items():
-        recordings = training.together([_prepared(g, sets[g[0].dataset]) for g in groups], device)
-        _repeat(recordings, device, training.TURN)  # the graphs are made
-        seconds = _repeat(recordings, device, steps) / steps
-        found[way] = {
-            "operations": sum(recording.operations for recording in recordings),
-            "microseconds": 1e6 * seconds,
-            "seconds": longest * seconds,
-        }
+) -> dict[str, float]:
+    recordings = training.together([_prepared(e, sets[e.dataset]) for e in runs], device)
+
+    def repeat(times: int) -> float:
+        torch.cuda.synchronize(device)
+        began = time.perf_counter()
+        training.together([_repeated(recording, times) for recording in recordings], device)
+        torch.cuda.synchronize(device)
+        return time.perf_counter() - began
+
+    repeat(training.TURN)  # the graphs are made
+    seconds = repeat(steps) / steps
     # A step reads and writes the parameters, their sums and their gradients, once each.
-    parameters = sum(_parameters(e) for e in runs)
-    return found | {
+    parameters = sum(map(_parameters, runs))
+    longest = max(e.samples / e.minibatch for e in runs)
+    return {
+        "runs": len(runs),
+        "operations": sum(recording.operations for recording in recordings),
+        "microseconds": 1e6 * seconds,
         "products_floor": 1e6 * sum(map(_work, runs)) / measured["products"],
         "bytes_floor": 1e6 * 6 * 4 * parameters / measured["copied"],
+        "seconds": longest * seconds,
     }
 
 
-def _repeat(recordings: Sequence[replay.Recording], device: torch.device, steps: int) -> float:
-    torch.cuda.synchronize(device)
-    began = time.perf_counter()
-    training.together([_repeated(recording, steps) for recording in recordings], device)
-    torch.cuda.synchronize(device)
-    return time.perf_counter() - began
-
-
 def _prepared(
-    group: Sequence[Experiment], dataset: data.Dataset
+    experiment: Experiment, dataset: data.Dataset
 ) -> Generator[None, None, replay.Recording]:
-    state, draw = experiments.start(group[0], dataset, group[1:])
-    step = experiments.step_of(group[0])
-    for settings in state.optimizer.param_groups:
-        settings["warm_up"] = 0
+    state, draw = experiments.start(experiment, dataset)
+    step = experiments.step_of(experiment)
+    for group in state.optimizer.param_groups:
+        group["warm_up"] = 0
     step(state, next(draw))  # the first reads how far the warm-up is
     yield
     return replay.record(lambda: step(state, next(draw)))
@@ -169,15 +162,12 @@ def table(measured: dict[str, Any]) -> str:
         f"float32 products {measured['products'] / 1e12:.1f} TFLOP/s, "
         f"copies {measured['copied'] / 1e12:.2f} TB/s",
         "",
-        f"{'at once':<24}{'runs':>5}{'':>9}{'operations':>12}{'us a step':>11}{'s in all':>10}"
-        f"{'products':>10}{'bytes':>8}",
+        f"{'at once':<24}{'runs':>5}{'operations':>12}{'us a step':>11}"
+        f"{'products':>10}{'bytes':>8}{'s in all':>10}",
     ]
     for name, found in measured["groups"].items():
-        for way in ("apart", "stacked"):
-            if way in found:
-                lines.append(
-                    f"{name:<24}{found['runs']:>5}{way:>9}{found[way]['operations']:>12,}"
-                    f"{found[way]['microseconds']:>11.0f}{found[way]['seconds']:>10.0f}"
-                    f"{found['products_floor']:>10.0f}{found['bytes_floor']:>8.0f}"
-                )
+        lines.append(
+            f"{name:<24}{found['runs']:>5}{found['operations']:>12,}{found['microseconds']:>11.0f}"
+            f"{found['products_floor']:>10.0f}{found['bytes_floor']:>8.0f}{found['seconds']:>10.0f}"
+        )
     return "\n".join(lines)

@@ -7,8 +7,7 @@ noted with the memory that it reads and writes; from then on the notes are playe
 the same operations on the same numbers in the same order, so the result is equal bit for bit.
 
 It is what a CUDA graph does, on a CPU. On a GPU the notes become CUDA graphs: then neither Python
-nor the launch of each operation costs anything, and what does not depend on each other is done at
-the same time.
+nor the launch of each operation costs anything, and many runs share the device.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,8 +27,6 @@ ASKING_FOR_A_SHAPE = ("aten::ones_like", "aten::zeros_like", "aten::full_like", 
 """These read a tensor's shape, and not its values."""
 ROUNDS = 20
 """Repetitions in the longer of the two CUDA graphs of a step."""
-LANES = 16
-"""How many operations of a CUDA graph may be done at the same time."""
 COPYING = ("aten::_to_copy", "aten::clone")
 OF_A_NEW_TENSOR = ("dtype", "layout", "device", "pin_memory")
 """What an operation that makes a tensor is told, and one that fills a tensor is not."""
@@ -92,24 +89,13 @@ def record(step: Callable[[], Any], look: Callable[[Any], None] | None = None) -
     return Recording(result, recorder.calls[:taken], recorder.calls[taken:], recorder.obstacle)
 
 
-class _Place(NamedTuple):
-    """Bytes of some memory."""
-
-    memory: int
-    begin: int
-    end: int
-
-
 class _Call(NamedTuple):
     """One operation, written so that its result lands where it first did."""
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
-    read_from: tuple[_Place, ...]
-    written_to: tuple[_Place, ...]
     reads: frozenset[int]
-    """The memory that the operation reads, and not its shape alone."""
     writes: frozenset[int]
     in_place: bool
     lasting: bool
@@ -145,25 +131,22 @@ class _Recorder(TorchDispatchMode):
         self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: list[Tensor]
     ) -> None:
         schema = function._schema
-        inputs = _tensors((args, kwargs))
-        reads = {_memory(tensor) for tensor in inputs}
+        reads = {_memory(tensor) for tensor in _tensors((args, kwargs))}
         if schema.is_mutable:
-            outputs = _written(schema, args, kwargs)
+            writes = {_memory(tensor) for tensor in _written(schema, args, kwargs)}
             call = function._op, args, kwargs
         else:
-            outputs = [tensor for tensor in results if _memory(tensor) not in reads]
-            self.own |= {_memory(tensor) for tensor in outputs}
-            if not outputs or schema.name in ASKING_FOR_MEMORY:
+            writes = {_memory(tensor) for tensor in results} - reads
+            self.own |= writes
+            if not writes or schema.name in ASKING_FOR_MEMORY:
                 return  # nothing is computed: it shows the same memory again
             call = _into(function, args, kwargs, results)
         if schema.name in ASKING_FOR_A_SHAPE:
-            inputs, reads = [], set()
-        writes = {_memory(tensor) for tensor in outputs}
+            reads = set()
         random = torch.Tag.nondeterministic_seeded in function.tags
         lasting = random or not writes <= self.own
-        places = tuple(map(_place, inputs)), tuple(map(_place, outputs))
-        memory = frozenset(reads), frozenset(writes)
-        self.calls.append(_Call(*call, *places, *memory, schema.is_mutable, lasting))
+        read, written = frozenset(reads), frozenset(writes)
+        self.calls.append(_Call(*call, read, written, schema.is_mutable, lasting))
 
 
 def _into(
@@ -207,81 +190,16 @@ def _played(calls: Sequence[_Call]) -> Callable[[int], None]:
         for rounds in (ROUNDS, 1):
             often, times = divmod(times, rounds)
             if often and rounds not in graphs:
-                graphs[rounds] = _graph(calls, rounds, generators)
+                graphs[rounds] = torch.cuda.CUDAGraph()
+                for generator in generators:
+                    graphs[rounds].register_generator_state(generator)
+                # On the run's own stream: the workspace of matrix products belongs to a stream.
+                with torch.cuda.graph(graphs[rounds], stream=torch.cuda.current_stream()):
+                    play(rounds)
             for _ in range(often):
                 graphs[rounds].replay()
 
     return replay
-
-
-def _graph(
-    calls: Sequence[_Call], rounds: int, generators: set[torch.Generator]
-) -> torch.cuda.CUDAGraph:
-    """The calls, so many times, on several streams."""
-    graph, repeated = torch.cuda.CUDAGraph(), [*calls] * rounds
-    for generator in generators:
-        graph.register_generator_state(generator)
-    # The workspace of matrix products belongs to a stream, and streams are shared by all runs.
-    torch._C._cuda_clearCublasWorkspaces()
-    first = torch.cuda.current_stream()
-    streams = [first, *(torch.cuda.Stream() for _ in range(LANES - 1))]
-    with torch.cuda.graph(graph, stream=first):
-        for stream in streams[1:]:
-            stream.wait_stream(first)
-        done: list[torch.cuda.Event] = []
-        for call, (lane, earlier) in zip(repeated, _lanes(repeated), strict=True):
-            with torch.cuda.stream(streams[lane]):
-                for place in earlier:
-                    streams[lane].wait_event(done[place])
-                call.function(*call.arguments, **call.keywords)
-                done.append(streams[lane].record_event())
-        for stream in streams[1:]:
-            first.wait_stream(stream)
-    torch._C._cuda_clearCublasWorkspaces()  # they are the graph's from now on
-    return graph
-
-
-def _lanes(calls: Sequence[_Call]) -> list[tuple[int, list[int]]]:
-    """For each call its lane, and the calls on other lanes that it has to wait for.
-
-    It has to come after those that wrote what it reads or writes, and those that read what it
-    writes. Calls on one lane are done one after the other.
-    """
-    plan: list[tuple[int, list[int]]] = []
-    last = [-1] * LANES  # the latest call on each lane
-    over: list[list[int]] = []  # for each call, the latest on each lane that ended before it began
-    uses: dict[int, list[tuple[_Place, int, bool]]] = {}
-    for number, call in enumerate(calls):
-        touched = [(place, False) for place in call.read_from]
-        touched += [(place, True) for place in call.written_to]
-        earlier = {
-            user
-            for place, writing in touched
-            for used, user, written in uses.get(place.memory, [])
-            if (writing or written) and used.begin < place.end and place.begin < used.end
-        }
-        following = [lane for lane in range(LANES) if last[lane] in earlier]
-        lane = max(following, key=last.__getitem__, default=last.index(min(last)))
-        ended, waits = [-1] * LANES, []
-        for user in sorted(earlier | {last[lane]} - {-1}, reverse=True):
-            where = plan[user][0]
-            if ended[where] < user:  # else another one that it waits for came after this
-                ended = list(map(max, ended, over[user]))
-                ended[where] = user
-                waits += [user] if where != lane else []
-        plan.append((lane, waits))
-        over.append(ended)
-        last[lane] = number
-        for place, writing in touched:
-            before = uses.setdefault(place.memory, [])
-            if writing:  # who waits for this call waits for all that it waited for
-                before[:] = [use for use in before if not _within(use[0], place)]
-            before.append((place, number, writing))
-    return plan
-
-
-def _within(inner: _Place, outer: _Place) -> bool:
-    return outer.begin <= inner.begin and inner.end <= outer.end
 
 
 def _changing(calls: Sequence[_Call]) -> list[_Call]:
@@ -326,12 +244,3 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
-
-
-def _place(tensor: Tensor) -> _Place:
-    """From a tensor's first byte to its last."""
-    begin, end = int(tensor.storage_offset()), int(tensor.storage_offset())
-    if tensor.numel():
-        steps = zip(tensor.shape, tensor.stride(), strict=True)
-        end += 1 + sum((size - 1) * stride for size, stride in steps)
-    return _Place(_memory(tensor), begin * tensor.element_size(), end * tensor.element_size())

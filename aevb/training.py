@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -39,26 +38,23 @@ GUARD_INTERVAL = 1_000
 """Steps between two checks that the bound is still a number."""
 
 
-class DivergenceError(RuntimeError):
-    """The bound, or what else is maximized, is no longer a finite number."""
-
-
 TURN = 2 * replay.ROUNDS
 """Steps between two pauses. A GPU's queue is short: who adds more waits, and so do the others."""
 
 
+class DivergenceError(RuntimeError):
+    """The bound, or what else is maximized, is no longer a finite number."""
+
+
 @dataclass
 class History:
-    """What training saw: the samples evaluated so far, and each curve's value there (nats).
-
-    Of a stack of models each value is a list, one number a model.
-    """
+    """What training saw: the samples evaluated so far, and each curve's value there (nats)."""
 
     samples: list[int] = field(default_factory=list)
-    curves: dict[str, list[Any]] = field(default_factory=dict)
+    curves: dict[str, list[float]] = field(default_factory=dict)
     wall_seconds: float = 0.0
 
-    def append(self, samples: int, values: dict[str, Any]) -> None:
+    def append(self, samples: int, values: dict[str, float]) -> None:
         """Add one evaluation."""
         self.samples.append(samples)
         for name, value in values.items():
@@ -130,13 +126,12 @@ def stages(
     step: Callable[[Any, Tensor], tuple[Any, Any]],
     state: Any,
     minibatches: Iterator[Tensor],
-    evaluate: Callable[[Any, int], dict[str, Any]],
+    evaluate: Callable[[Any, int], dict[str, float]],
     schedule: list[int],
     *,
     name: str = "training",
     per_step: int | None = None,
     objective: str = "bound",
-    stacked: int | None = None,
     repeat: bool = False,
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 60.0,
@@ -160,9 +155,6 @@ def stages(
         per_step: The samples that one step counts; by default the minibatch's size.
         objective: The field of ``info`` that says how well the step's datapoints are
             explained, nats, shape ``(M,)``: ``train_running`` is its mean.
-        stacked: How many models the state's :class:`aevb.stack.Stack` has, if it has one. Each
-            value of ``evaluate`` and of the history is then a list, and the samples are those of
-            one of them.
         repeat: Whether the step may be recorded once and then repeated without Python (see
             :mod:`aevb.replay`): faster, and bit-equal. It has to change its state in place, and
             ``minibatches`` has to draw with tensor operations from the same tensor each time, as
@@ -189,13 +181,12 @@ def stages(
         aevb.checkpoint.CheckpointError: If the checkpoint is damaged or of another run.
     """
     history, samples, steps, counts = History(), 0, 0, per_step or 0
-    members = () if stacked is None else (stacked,)
-    running, counted = torch.zeros(members, dtype=torch.float64, device=_device(state)), 0
+    running, counted = torch.zeros((), dtype=torch.float64, device=_device(state)), 0
     if checkpoint is not None and checkpoint.exists():
         saved = checkpoints.load(checkpoint, state, identity)
         history = History(**saved["history"])
         samples, steps, counted = saved["samples"], saved["steps"], saved["counted"]
-        running.copy_(torch.tensor(saved["running"]))
+        running.fill_(saved["running"])
     started = saved_at = time.monotonic()
     earlier = history.wall_seconds
     interval = GUARD_INTERVAL if per_step is None else 1  # such a step is many passes, and slow
@@ -207,13 +198,13 @@ def stages(
             "samples": samples,
             "steps": steps,
             "counted": counted,
-            "running": running.tolist(),
+            "running": running.item(),
         }
 
     recording: replay.Recording | None = None
 
     def tally(info: Any) -> None:
-        running.add_(getattr(info, objective).sum(-1, dtype=torch.float64))
+        running.add_(getattr(info, objective).sum(dtype=torch.float64))
 
     def take(times: int, shown: bool) -> Any:
         """What the last step says about itself; out of date if it need not be shown."""
@@ -255,20 +246,20 @@ def stages(
                     times = min(ahead - 1, left, TURN)
                 before = running if counting else running.clone()
                 explained = getattr(take(times, counting or guarded), objective)
-                counts = per_step or explained.shape[-1]
+                counts = per_step or len(explained)
                 samples, steps = samples + times * counts, steps + times
                 if samples > window:
-                    counted += times * explained.shape[-1]
+                    counted += times * len(explained)
                 else:
                     running.copy_(before)
                 bar.update(times * counts)
                 if guarded:
-                    _guard(name, samples, steps, explained.mean().item(), history)
+                    _guard(name, samples, steps, float(explained.mean()), history)
                     if checkpoint and time.monotonic() - saved_at > checkpoint_seconds:
                         checkpoints.store(checkpoint, state, so_far(), identity)
                         saved_at = time.monotonic()
                 yield
-            average = (running / counted).tolist()
+            average = running.item() / counted
             _guard(name, samples, steps, average, history)
             values = evaluate(state.model, samples)
             for value in values.values():
@@ -276,7 +267,7 @@ def stages(
             history.append(samples, {**values, "train_running": average})
             running.zero_()
             counted = 0
-            bar.set_postfix_str(f"bound {numpy.mean(average):.2f} nats")
+            bar.set_postfix_str(f"bound {average:.2f} nats")
     history.wall_seconds = earlier + time.monotonic() - started
     return state, history
 
@@ -285,7 +276,7 @@ def train(
     step: Callable[[Any, Tensor], tuple[Any, Any]],
     state: Any,
     minibatches: Iterator[Tensor],
-    evaluate: Callable[[Any, int], dict[str, Any]],
+    evaluate: Callable[[Any, int], dict[str, float]],
     schedule: list[int],
     **settings: Any,
 ) -> tuple[Any, History]:
@@ -373,16 +364,11 @@ def _check_in_place(before: Any, after: Any) -> None:
             )
 
 
-def _guard(
-    name: str, samples: int, steps: int, bound: float | list[float], history: History
-) -> None:
-    if numpy.isfinite(bound).all():
-        return
-    last = "none"
-    if history.samples:
-        running = numpy.mean(history.curves["train_running"][-1])
-        last = f"{running:.2f} nats at {history.samples[-1]:,} samples"
-    raise DivergenceError(
-        f"{name}: the bound is {bound} after {samples:,} samples ({steps:,} steps); "
-        f"last finite bound: {last}. A smaller step size may help."
-    )
+def _guard(name: str, samples: int, steps: int, bound: float, history: History) -> None:
+    if not math.isfinite(bound):
+        before = history.curves.get("train_running", [])
+        last = f"{before[-1]:.2f} nats at {history.samples[-1]:,} samples" if before else "none"
+        raise DivergenceError(
+            f"{name}: the bound is {bound} after {samples:,} samples ({steps:,} steps); "
+            f"last finite bound: {last}. A smaller step size may help."
+        )

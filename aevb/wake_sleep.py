@@ -70,9 +70,9 @@ def step(
         The next state, and the bounds of the minibatch before the update.
 
     Raises:
-        ValueError: If ``minibatch`` is a single datapoint.
+        ValueError: If ``minibatch`` is not a matrix.
     """
-    if minibatch.ndim < 2:  # more are the minibatches of a stack of models
+    if minibatch.ndim != 2:
         raise ValueError(f"minibatch: expected the shape (M, D), found {tuple(minibatch.shape)}")
     model = state.model
     with torch.no_grad():
@@ -80,7 +80,7 @@ def step(
         z = reparameterization.sample(q, 1, state.generator)[0]
         log_q = q.log_prob(z)
         dreamed = reparameterization.sample(
-            model.prior.expand(minibatch.shape[:-1]), 1, state.generator
+            model.prior.expand(minibatch.shape[:1]), 1, state.generator
         )[0]
         dreams = dream(model.generative_model(dreamed), limits, state.generator)
     wake = model.log_joint(minibatch, z)

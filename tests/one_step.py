@@ -6,7 +6,6 @@ from typing import Any
 import torch
 
 from aevb import adagrad, auto_encoding, data, models, wake_sleep
-from aevb.stack import Stack
 
 ALGORITHMS = {"aevb": auto_encoding, "wake-sleep": wake_sleep}
 MODELS = {"bernoulli": models.bernoulli_vae, "gaussian": models.gaussian_vae}
@@ -18,23 +17,18 @@ def made(
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
     *,
-    latent_dims: tuple[int, ...] = (3,),
     own_generator: bool = False,
 ) -> tuple[Any, Callable[[], Any]]:
     """A state, and one step of it.
 
-    With several ``latent_dims`` the models are stacked. One generator, of the CPU, is all its
-    randomness; with ``own_generator`` one of the device.
+    One generator, of the CPU, is all its randomness; with ``own_generator`` one of the device.
     """
     generator = torch.Generator().manual_seed(1)
     x = torch.rand(60, 12, generator=generator).to(device, dtype)
-    members = [MODELS[likelihood](12, 9, n, generator, 0.3).to(device, dtype) for n in latent_dims]
-    model = members[0] if len(members) == 1 else Stack(members)
+    model = MODELS[likelihood](12, 9, 3, generator, 0.3).to(device, dtype)
     if own_generator:
         generator = torch.Generator(device).manual_seed(2)
     optimizer = adagrad.Adagrad(model.parameters(), 0.05, prior_weight=0.1, warm_up=2)
     state = ALGORITHMS[algorithm].init(model, optimizer, generator)
-    draw = data.minibatches(x, 8 * len(members), generator)
-    if len(members) > 1:
-        draw = (rows.unflatten(0, (len(members), 8)) for rows in draw)
+    draw = data.minibatches(x, 8, generator)
     return state, lambda: ALGORITHMS[algorithm].step(state, next(draw))[1]

@@ -552,7 +552,7 @@ def test_the_bound_is_below_the_evidence_of_every_binary_image() -> None:
 
 
 @every_estimator
-@pytest.mark.parametrize("shape", [(7,), ()], ids=str)
+@pytest.mark.parametrize("shape", [(7,), (2, 6, 7), ()], ids=str)
 def test_what_is_no_minibatch_is_refused(estimator, shape: tuple[int, ...]) -> None:
     model = models.bernoulli_vae(7, 5, 2)
     with pytest.raises(
