@@ -109,7 +109,8 @@ def _panel(
     if printed:
         axes.yaxis.set_major_locator(MultipleLocator(TICKS[dataset]))
     axes.tick_params(which="both", direction="in", top=True, right=True, width=0.7)
-    note(axes, shown, top=printed)
+    ends = [record.curves[name][-1] for record in shown for name in ("test", "train")]
+    note(axes, shown, top=printed and max(ends, default=bottom) < (bottom + top) / 2)
 
 
 def _limits(
