@@ -66,8 +66,8 @@ def shortfall(records: Sequence[Record]) -> str:
     came = {name: f"{_reached(run):.2g}".replace("e+0", "e") for name, run in farthest.items()}
     if len(set(came.values())) == 1:
         return f"ours: to {came.popitem()[1]} samples"
-    lines = [f"{ALGORITHMS[name]} to {value}" for name, value in reversed(came.items())]
-    return "ours: " + "\n".join(lines)
+    lines = [f"{ALGORITHMS[name]} {value}" for name, value in reversed(came.items())]
+    return "\n".join(["ours to", *lines])
 
 
 def _reached(record: Record) -> float:

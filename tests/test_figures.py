@@ -193,7 +193,7 @@ def test_a_run_of_the_papers_length_is_not_remarked_upon() -> None:
         ([made_up(until=2e7), made_up(until=1e7, seed=1)], "ours: to 2e7 samples"),
         (
             [made_up(until=2e7), made_up(until=1e7, algorithm="wake-sleep")],
-            "ours: AEVB to 2e7\nwake-sleep to 1e7",
+            "ours to\nAEVB 2e7\nwake-sleep 1e7",
         ),
         ([made_up(preset="smoke", until=10_000)], "preset smoke:\n10,000 samples"),
         ([made_up(preset="quick", until=1e8)], "preset quick:\n100,000,000 samples"),
@@ -313,7 +313,7 @@ def test_figure_3_draws_what_was_evaluated_in_the_papers_colors() -> None:
 def test_figure_3_says_how_far_its_runs_came() -> None:
     records = [likelihoods("aevb", 1_000, 1e7), likelihoods("mcem", 1_000, 6e7)]
     left, right = figures.figure_3(records).axes
-    assert written(left) == "ours: MCEM to 6e7\nAEVB to 1e7"
+    assert written(left) == "ours to\nMCEM 6e7\nAEVB 1e7"
     assert written(right) == "no run of ours"
 
 
