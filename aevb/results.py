@@ -99,7 +99,8 @@ def save(
     """
     for part in (record.figure, record.name):
         if not _file_name(part):
-            raise RecordError(f"{part!r}: expected a name without a folder, for a file")
+            found = repr(part) if isinstance(part, str) else f"a {type(part).__name__}"
+            raise RecordError(f"record: expected a name without a folder, found {found}")
     target = (path or folder()) / record.figure / f"{record.name}.json"
     content = asdict(record) | {"schema": SCHEMA, "weights": None}
     del content["path"]
