@@ -111,11 +111,15 @@ def write_atomically(contents: dict[Path, bytes]) -> None:
     partials = {path: path.with_name(f"{path.name}.{os.getpid()}.partial") for path in contents}
     try:
         for path, content in contents.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(partials[path], "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with open(partials[path], "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                error.filename = error.filename or str(path)  # a full disk does not say whose
+                raise
         for path, partial in partials.items():
             os.replace(partial, path)
     finally:

@@ -57,6 +57,7 @@ hypothesis.settings.load_profile("always")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="where the `device` fixture's tests run")
+    parser.addoption("--kills", type=int, default=10, help="how often a run is killed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -270,7 +270,7 @@ def test_the_old_checkpoint_survives_a_write_that_stops_half_way(stored: Path) -
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
     try:
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(OSError, match=f"File too large: '{stored}'"):
             checkpoint.store(stored, make(seed=3), PROGRESS, "run A")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
