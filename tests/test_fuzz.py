@@ -204,7 +204,8 @@ def read_changed_files(name: str, folder: Path, answer: Any) -> None:
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_changed_file_is_read_or_refused_by_name(name: str, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("forkserver")  # a fork of this process may hang
+    context.set_forkserver_preload(["pytest", "scipy.io", "aevb.results"])
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=read_changed_files, args=(name, tmp_path, there))
     process.start()

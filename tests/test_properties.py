@@ -18,7 +18,7 @@ import nbformat
 import papermill
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_notebook
 from papermill.translators import PythonTranslator
@@ -105,6 +105,9 @@ def configurations(draw: st.DrawFn) -> tuple[type[experiments.Experiment], dict[
 
 
 @given(configurations())
+@example((experiments.LowerBound, {"dataset": []}))
+@example((experiments.LowerBound, {"step_size": 10**400}))
+@example((experiments.MarginalLikelihood, {"seed": 10**5_000}))
 def test_a_configuration_comes_back_from_its_record_or_is_refused_by_name(
     folder: Path, configuration: tuple[type[experiments.Experiment], dict[str, Any]]
 ) -> None:
@@ -355,6 +358,10 @@ def ended(main: Any, arguments: list[str]) -> tuple[int, str]:
 
 
 @given(arguments())
+@example(["run", "figure-2", "--samples", "inf"])
+@example(["rerun", FILES[1]])
+@example(["rerun", "a record\nof two lines"])
+@example(["run", "figure-2", "--seed", "9" * 5_000])
 def test_a_command_line_never_ends_in_a_traceback(
     folder: Path, nothing_is_trained: None, arguments: list[str]
 ) -> None:
@@ -416,6 +423,11 @@ def test_a_parameter_arrives_as_it_was_given_or_is_refused_by_name(
 
 
 @given(VALUES | TEXTS)
+@example("{[]: 1}")
+@example("(" * 1_000)
+@example("-" * 100_000)
+@example("9" * 5_000)
+@example("\0")
 def test_a_value_of_the_command_line_is_its_literal_or_its_text(text: str) -> None:
     value = notebooks.literal(text)
     assert value == text or repr(value)

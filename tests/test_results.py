@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 import aevb
@@ -339,6 +340,26 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     assert "No such file" in refused_weights()
 
     assert results.load(record.path) == record  # the curves are still of use
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"a": torch.ones(3)}, "the weights a: expected torch.float16, found 'torch.float32'"),
+        ({"a": torch.full((3,), torch.inf).half()}, "the weights a: expected finite numbers"),
+    ],
+)
+def test_other_weights_are_refused_whatever_their_checksum(
+    tmp_path: Path, other: dict[str, Tensor], message: str
+) -> None:
+    record = results.save(RECORD, tmp_path, weights())
+    path = record.path.with_suffix(".safetensors")
+    path.write_bytes(save_tensors(other))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    content = json.loads(record.path.read_text())
+    sealed(record.path, content | {"weights": {"file": path.name, "sha256": sha256}})
+    with pytest.raises(results.RecordError, match=f"^{path}: unusable weights: {message}"):
+        results.load_weights(results.load(record.path))
 
 
 # -- What cannot be stored ---------------------------------------------------------------------
