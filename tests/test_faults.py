@@ -130,16 +130,17 @@ def test_a_killed_run_ends_bit_equal(
     start: Start, uninterrupted: Uninterrupted, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     kills: int = request.config.getoption("--kills")
-    moments, picked_up = random.Random(), 0  # any moment will do: no seed
+    moments = random.Random()  # any moment will do: no seed
+    picked_up = stored = 0
     killed = attempts = 0
     while killed < kills:
         attempts += 1
-        assert attempts < 3 * kills, "the runs end before they can be killed"
+        assert attempts < 4 * kills, "the runs end before they can be killed"
         folder = tmp_path / f"{attempts}"
         process = start(folder)
         if killed % 10:  # the others are killed while they start
             first_checkpoint(folder, process)
-        moment = moments.uniform(0, 0.7 * uninterrupted.seconds)
+        moment = moments.uniform(0, uninterrupted.seconds)
         time.sleep(moment)
         process.kill()
         process.join()
@@ -152,12 +153,16 @@ def test_a_killed_run_ends_bit_equal(
 
         finish(start(folder))
 
+        if found:  # killed after all was done: it is left alone
+            assert results.find("figure-2", folder / "smoke") == found
+            stored += 1
+            continue
         uninterrupted.ends_so(folder)
         steps = int((folder / "steps").read_text())
         assert (steps < STEPS) == there, "it goes on from the checkpoint, if there is one"
         picked_up += there
-    print(f"{kills} kills, {picked_up} of them picked up from a checkpoint; lost: 0")
-    assert picked_up >= 0.8 * kills
+    print(f"{kills} kills, {picked_up} picked up from a checkpoint, {stored} at the end; lost: 0")
+    assert picked_up >= 0.6 * kills
 
 
 def test_a_run_that_the_disk_refuses_says_so_and_ends_bit_equal(
