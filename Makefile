@@ -19,7 +19,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env data book figures smoke outputs readme bench test lint format constraints clean
+.PHONY: help env data book figures smoke outputs readme bench test lint audit format constraints clean
 
 help: ## Explain every target (the default)
 	@echo 'make TARGET, where TARGET is one of'
@@ -109,6 +109,10 @@ lint: $(INSTALLED) ## Check style, types and the notebooks' rules
 	@$(BIN)/codespell
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/test_book.py
+
+# Where the list of known faults cannot be had, the script says so and goes on.
+audit: $(INSTALLED) ## List the packages' licences and, with a network, their known vulnerabilities
+	@$(BIN)/python .ci/audit.py
 
 format: $(INSTALLED) ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff check --fix .

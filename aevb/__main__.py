@@ -2,11 +2,14 @@ r"""The command line: ``python -m aevb``, or ``aevb`` where the package is insta
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from aevb import (
     benchmark,
@@ -50,15 +53,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if rest or not expected:
             raise
         for error in expected.exceptions:
-            print(f"aevb: error: {error}", file=sys.stderr)
+            print(f"aevb: error: {_said(error)}", file=sys.stderr)
         return 1
     except ERRORS as error:
-        print(f"aevb: error: {error}", file=sys.stderr)
+        print(f"aevb: error: {_said(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("aevb: interrupted; the same command goes on from the checkpoint", file=sys.stderr)
         return 130
     return 0
+
+
+def _said(error: Exception) -> str:
+    """An error's message: in one line, but for a report on the data files, which has one each."""
+    return str(error) if isinstance(error, data.DataError) else " ".join(str(error).splitlines())
 
 
 def _data(options: argparse.Namespace) -> None:
@@ -128,7 +136,10 @@ def _compare(options: argparse.Namespace) -> None:
 
 def _rerun(options: argparse.Namespace) -> None:
     record = results.load(options.record)
-    samples = options.samples or int(min(100_000, record.curves["samples"][-1]))
+    experiments.specification(record)  # refuses the record of another kind of run
+    samples = options.samples
+    if samples is None:
+        samples = int(min(100_000, record.curves["samples"][-1]))
     differences = experiments.rerun(record, samples, device=options.device)
     for name, nats in differences.items():
         print(
@@ -152,6 +163,33 @@ def _bench(options: argparse.Namespace) -> None:
     print(json.dumps(measured, indent=1) if options.json else measuring.table(measured))
 
 
+def _count(text: str) -> int:
+    """A whole number, also written as 1e7."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not number.is_integer():  # nor is an infinite one
+        raise argparse.ArgumentTypeError(f"expected a whole number, found {text!r}")
+    return int(number)
+
+
+def _device(text: str) -> str:
+    """The name of a device that is there."""
+    try:
+        device = torch.zeros((), device=text).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise argparse.ArgumentTypeError(f"expected cpu, or cuda for a GPU; {reason}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise argparse.ArgumentTypeError(f"expected cpu, or cuda for a GPU; found {text!r}")
+    return text
+
+
 _CHOICES: dict[str, Any] = {
     "dataset": {"choices": experiments.LATENT_DIMS, "help": "only this data set"},
     "algorithm": {"choices": experiments.ALGORITHMS, "help": "only this algorithm"},
@@ -160,7 +198,7 @@ _CHOICES: dict[str, Any] = {
 }
 """What chooses among the panels of a figure."""
 _SETTINGS: dict[str, Any] = {
-    "samples": lambda text: int(float(text)),
+    "samples": _count,
     "step_size": float,
     "minibatch": int,
     "noise_samples": int,
@@ -222,7 +260,10 @@ def _parser() -> argparse.ArgumentParser:
             help=f"another {name.replace('_', ' ')} than the figure's",
         )
     command.add_argument(
-        "--device", default="cpu", help="cuda: on a GPU, all of them at once (default cpu)"
+        "--device",
+        type=_device,
+        default="cpu",
+        help="cuda: on a GPU, all of them at once (default cpu)",
     )
     command.add_argument("--force", action="store_true", help="train what is stored already, too")
     command.set_defaults(command=_run)
@@ -246,7 +287,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("record", type=Path, help="such as book/results/figure-2/NAME.json")
     command.add_argument("--samples", type=_SETTINGS["samples"], help="how far (default 1e5)")
-    command.add_argument("--device", default="cpu", help="cuda: on a GPU (default cpu)")
+    command.add_argument(
+        "--device", type=_device, default="cpu", help="cuda: on a GPU (default cpu)"
+    )
     command.add_argument(
         "--tolerance", type=float, default=0.05, help="nats, beyond which it fails (default 0.05)"
     )
@@ -259,7 +302,9 @@ def _parser() -> argparse.ArgumentParser:
         "it alone, and the same training as a plain PyTorch loop; then the speed of every curve, "
         "Appendix D, and two runs at once. A few minutes, on a machine with nothing else to do.",
     )
-    command.add_argument("--device", default="cpu", help="cuda: many runs at once on a GPU")
+    command.add_argument(
+        "--device", type=_device, default="cpu", help="cuda: many runs at once on a GPU"
+    )
     command.add_argument("--json", action="store_true", help="print a JSON object")
     command.add_argument("--store", action="store_true", help="keep it for the book's page")
     command.set_defaults(command=_bench)

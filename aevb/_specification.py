@@ -1,11 +1,12 @@
 r"""What an experiment is: the specifications behind ``experiments``."""
 
-import math
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from aevb import estimators
+from aevb.marginal_likelihood.reciprocal import MOST_DIMS
 
 __all__ = [
     "EM_LEAPFROG_STEPS",
@@ -53,6 +54,8 @@ LIKELIHOOD_STEP_SIZE = 0.1
 """Of the paper's three, the one that its rule selects in both panels of Figure 3 and for all three
 algorithms: the best on the training set after the first iterations."""
 ESTIMATORS = {"A": estimators.sgvb_a, "B": estimators.sgvb_b}
+LONGEST_NAME = 200
+"""Characters of a run's name; what is added to it for a file takes some 40 more."""
 
 _THE_PANELS: Any = None
 """The default of a field whose usual value depends on the panel."""
@@ -109,13 +112,15 @@ class Experiment:
         for name, value in self._panel().items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        for name, least in ((f.name, _LEAST[f.name]) for f in fields(self) if f.name in _LEAST):
-            value = getattr(self, name)
-            fits = isinstance(value, int) and value >= least
-            _check(name, value, fits, f"an integer of at least {least}")
+        for name in (field.name for field in fields(self) if field.name in _LEAST):
+            value, least, most = getattr(self, name), _LEAST[name], _MOST.get(name, _MOST_SIZE)
+            _check(name, value, _integer(value, least), f"an integer of at least {least}")
+            _check(name, value, value <= most, f"an integer of at most {most}")
         size, std = self.step_size, self.initial_std
         _check("step_size", size, _finite(size) and size > 0, "a positive number")
         _check("initial_std", std, _finite(std) and std >= 0, "a number of at least 0")
+        for name in ("step_size", "initial_std"):  # 1 and 1.0 are one run, and so 0.0 and -0.0
+            object.__setattr__(self, name, abs(float(getattr(self, name))))
         for name in ("prior", "keep_weights"):
             value = getattr(self, name)
             _check(name, value, isinstance(value, bool), "True or False")
@@ -142,15 +147,22 @@ class Experiment:
     @property
     def name(self) -> str:
         """What the run is, readably: the panel, then each setting that is not the panel's."""
-        given = {name: getattr(self, name) for name in (*self._named(), "preset")}
-        usual = type(self)(**given)
-        told = (*given, "seed", "samples", "keep_weights")
+        usual = {field.name: field.default for field in fields(self)} | self._panel()
+        told = (*self._named(), "preset", "seed", "samples", "keep_weights")
         changed = [
             f"-{field.name.replace('_', '-')}-{getattr(self, field.name)}"
             for field in fields(self)
-            if field.name not in told and getattr(self, field.name) != getattr(usual, field.name)
+            if field.name not in told and getattr(self, field.name) != usual[field.name]
         ]
         return f"{'-'.join(self._named().values())}{''.join(changed)}-seed{self.seed}"
+
+    def _check_name(self) -> None:
+        """A name is that of a file, too, and a file's name has at most 255 characters."""
+        if len(self.name) > LONGEST_NAME:
+            raise ExperimentError(
+                f"name: expected at most {LONGEST_NAME} characters, found {len(self.name)}: "
+                f"{self.name}"
+            )
 
     def _named(self) -> dict[str, str]:
         """The fields that name the panel, and how each is written."""
@@ -187,6 +199,7 @@ class LowerBound(Experiment):
                 f"noise_samples, estimator: expected 1 and B, which {self.algorithm} does not use; "
                 f"found {self.noise_samples} and {self.estimator}"
             )
+        self._check_name()
 
     def _panel(self) -> dict[str, Any]:
         return {
@@ -225,10 +238,17 @@ class MarginalLikelihood(Experiment):
 
     def __post_init__(self) -> None:
         if self.dataset != "mnist":
-            raise ExperimentError(f"dataset: expected mnist in Figure 3; found {self.dataset!r}")
-        fits = isinstance(self.n_train, int) and 1 <= self.n_train <= 50_000
+            raise ExperimentError(
+                f"dataset: expected mnist in Figure 3; found {_shown(self.dataset)}"
+            )
+        fits = _integer(self.n_train, 1) and self.n_train <= 50_000
         _check("n_train", self.n_train, fits, "an integer from 1 to 50000")
         super().__post_init__()
+        n, draws = self.latent_dim, self.draws  # what the density of Appendix D can be fitted to
+        _check("latent_dim", n, n <= MOST_DIMS, f"an integer of at most {MOST_DIMS} in Figure 3")
+        least = 4 * (n + 1)
+        _check("draws", draws, draws >= least, f"at least {least} for {n} latent variables")
+        self._check_name()
 
     def _panel(self) -> dict[str, Any]:
         em = self.algorithm == "mcem"
@@ -258,6 +278,9 @@ _LEAST = {
     **dict.fromkeys(("warm_up", "seed", "split_seed", "burn_in"), 0),
 }
 """The least that each integer may be."""
+_MOST_SIZE = 1_000_000
+_MOST = dict.fromkeys(("samples", "warm_up", "seed", "split_seed"), 2**63 - 1)
+"""The most, where it is not :data:`_MOST_SIZE`: what a generator and a count of 64 bits hold."""
 
 
 def step_size(dataset: str, latent_dim: int) -> float:
@@ -277,15 +300,33 @@ def paper_samples(figure: str, dataset: str) -> int:
     return SAMPLES["paper"][dataset]
 
 
-def one_of(name: str, value: str, known: Collection[str]) -> None:
-    if value not in known:
-        raise ExperimentError(f"{name}: expected one of {', '.join(known)}; found {value!r}")
+def one_of(name: str, value: object, known: Collection[str]) -> None:
+    if not (isinstance(value, str) and value in known):
+        raise ExperimentError(f"{name}: expected one of {', '.join(known)}; found {_shown(value)}")
 
 
 def _check(name: str, value: object, fits: bool, expected: str) -> None:
     if not fits:
-        raise ExperimentError(f"{name}: expected {expected}, found {value!r}")
+        raise ExperimentError(f"{name}: expected {expected}, found {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    """A value for a message: in one line, and not longer than a line."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write more than some thousand digits
+        if isinstance(value, int):
+            return f"an integer of {value.bit_length()} bits"
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 100 else f"{text[:80]}... ({len(text)} characters)"
+
+
+def _integer(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    """Whether it is a finite number that a float holds."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= sys.float_info.max

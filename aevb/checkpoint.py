@@ -25,6 +25,10 @@ class CheckpointError(RuntimeError):
     """A checkpoint that cannot be used."""
 
 
+_UNREADABLE = (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError)
+"""What safetensors, torch and json raise where a file is not what :func:`store` wrote."""
+
+
 def store(path: Path, state: Any, progress: dict[str, Any], identity: str = "") -> None:
     """Write a checkpoint, atomically.
 
@@ -70,9 +74,13 @@ def load(path: Path, state: Any, identity: str = "") -> dict[str, Any]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
         if _digest(tensors, metadata["state"]) != metadata["sha256"]:
             raise ValueError("the contents do not match their digest")
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise CheckpointError(f"{path}: damaged checkpoint: {error}") from error
-    text = json.loads(metadata["state"])
+        text = json.loads(metadata["state"])
+        kinds = {key: type(text[key]) for key in ("identity", "progress", "optimizers")}
+        if kinds != {"identity": str, "progress": dict, "optimizers": dict}:
+            raise ValueError(f"expected identity, progress and optimizers, found {sorted(text)}")
+    except _UNREADABLE as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path}: damaged checkpoint: {reason}") from error
     if text["identity"] != identity:
         raise CheckpointError(
             f"{path}: a checkpoint of another run: expected {identity}, found {text['identity']}"
@@ -103,11 +111,15 @@ def write_atomically(contents: dict[Path, bytes]) -> None:
     partials = {path: path.with_name(f"{path.name}.{os.getpid()}.partial") for path in contents}
     try:
         for path, content in contents.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(partials[path], "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with open(partials[path], "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                error.filename = error.filename or str(path)  # a full disk does not say whose
+                raise
         for path, partial in partials.items():
             os.replace(partial, path)
     finally:

@@ -10,7 +10,6 @@ downloaded unasked: :func:`fetch` does that, ``python -m aevb data`` calls it.
 """
 
 import hashlib
-import io
 import itertools
 import os
 from collections.abc import Iterable, Iterator
@@ -20,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from aevb import _download, _files, _torchvision
+from aevb import _download, _files, _formats, _torchvision
 from aevb._files import DataError
 
 __all__ = [
@@ -140,12 +139,11 @@ def frey_face(path: Path | None = None, split_seed: int = 0) -> Dataset:
     Raises:
         DataError: the file is absent, unreadable or not the original.
     """
-    import scipy.io
-
     path = folder() if path is None else path
     (file,) = _files.FREY_FACE
     content = _files.read(path, file)
-    columns = scipy.io.loadmat(io.BytesIO(content))["ff"]  # (560, 1965): one image a column
+    # (560, 1965): one image a column
+    columns = _formats.matlab_matrix(content, "ff", path / file.path)
     images = torch.from_numpy(columns.T.copy()).float().div_(256)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(split_seed))
     return Dataset(
@@ -305,12 +303,6 @@ def _mnist_tensors(path: Path) -> list[Tensor]:
     try:
         return _torchvision.read_mnist(contents)
     except (ImportError, OSError):  # no torchvision, or no room on the disk: the same without it
-        return [_idx_tensor(content) for content in contents.values()]
-
-
-def _idx_tensor(content: bytes) -> Tensor:
-    """The tensor in an IDX file of bytes: two zeros, type 8, rank, then each size in four bytes."""
-    rank = content[3]
-    shape = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank)]
-    values = torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=4 + 4 * rank)
-    return values.reshape(shape) if rank > 1 else values.long()
+        arrays = [_formats.idx(content, path / name) for name, content in contents.items()]
+        tensors = [torch.from_numpy(array.copy()) for array in arrays]
+        return [tensor if tensor.ndim > 1 else tensor.long() for tensor in tensors]

@@ -16,6 +16,7 @@ On the command line::
 
 import argparse
 import ast
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +35,9 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+
+NO_LITERAL = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError)
+"""What :mod:`ast` raises for a text that is no literal, or too deep a one."""
 
 
 class NotebookError(RuntimeError):
@@ -72,7 +76,7 @@ def parameters(path: Path) -> dict[str, Any]:
                     try:
                         found[name] = ast.literal_eval(value)
                         continue
-                    except ValueError:
+                    except NO_LITERAL:
                         pass
             raise NotebookError(
                 f"{path}: the parameters cell must hold only `name = literal`, "
@@ -84,16 +88,16 @@ def parameters(path: Path) -> dict[str, Any]:
 def parse(cell: NotebookNode, path: Path) -> ast.Module:
     try:
         return ast.parse(cell.source)
-    except SyntaxError as error:
+    except NO_LITERAL as error:
         raise NotebookError(f"{path}: a cell is not plain Python: {error}") from None
 
 
-def run(notebook: Path | str, output: Path | str, **values: Any) -> Path:
+def run(notebook: Path | str, output: Path | str, /, **values: Any) -> Path:
     """Run a notebook with other parameters, in its own folder, and return ``output``.
 
     Raises :class:`NotebookError` for a name that the notebook does not declare, for a value that
-    is not of the default's type, and for a cell that fails. ``output`` is written in each case
-    but the first two: where a cell failed, it holds the error.
+    is not of the default's type or that a notebook cannot store, and for a cell that fails.
+    ``output`` is written in this last case alone of the three, and holds the error.
     """
     import papermill  # imports much; only this function needs it
     from papermill.exceptions import PapermillExecutionError
@@ -104,6 +108,11 @@ def run(notebook: Path | str, output: Path | str, **values: Any) -> Path:
         if name not in declared:
             raise NotebookError(
                 f"{notebook}: no parameter {name!r}; it has: {', '.join(declared) or 'none'}"
+            )
+        if not storable(value):
+            raise NotebookError(
+                f"{notebook}: parameter {name!r}: expected a text, a finite number, True, False, "
+                f"None, or a list or an object of those, found another {type(value).__name__}"
             )
         if not of_type(value, declared[name]):
             raise NotebookError(
@@ -137,6 +146,26 @@ def of_type(value: Any, default: Any) -> bool:
     if isinstance(default, float):
         return isinstance(value, int | float)
     return isinstance(value, type(default))
+
+
+def storable(value: Any) -> bool:
+    """Whether a notebook can store ``value``; papermill would pass on another as some text."""
+    match value:
+        case None | bool():
+            return True
+        case int():
+            return value.bit_length() < 64
+        case float():
+            return math.isfinite(value)
+        case str():
+            return not any("\ud800" <= letter <= "\udfff" for letter in value)  # half a letter
+        case list():
+            return all(map(storable, value))
+        case dict():
+            return all(isinstance(key, str) and storable(key) for key in value) and all(
+                map(storable, value.values())
+            )
+    return False
 
 
 def store(notebook: Path | str, timeout: int = 600) -> bool:
@@ -200,7 +229,7 @@ def literal(text: str) -> Any:
     """Read a parameter's value from the command line: a Python literal, else the text itself."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except NO_LITERAL:
         return text
 
 
@@ -231,8 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             for path in options.notebooks:
                 print(f"{path}: {'stored' if store(path) else 'unchanged'}", flush=True)
-    except NotebookError as error:
-        print(f"aevb.notebooks: {error}", file=sys.stderr)
+    except (NotebookError, OSError) as error:
+        print(f"aevb.notebooks: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 1
     return 0
 

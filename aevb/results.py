@@ -9,7 +9,9 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -29,6 +31,10 @@ from aevb.checkpoint import write_atomically
 __all__ = ["Record", "RecordError", "find", "folder", "load", "load_weights", "provenance", "save"]
 
 SCHEMA = 1
+MOST_BYTES = 100_000_000
+"""A longer file is no record; the longest that is stored has some 8,000 bytes."""
+MOST_WEIGHT_BYTES = 4_000_000_000
+"""A longer file holds no stored weights."""
 BEFORE = {"precision": "float32", "candidates": 4_096, "pixels": "gray"}
 """What a run did before there was a setting for it: such a record does not mention it."""
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,23 +96,30 @@ def save(
         The record as stored: with its path and its weights' checksum.
 
     Raises:
-        RecordError: If the disk refuses, the space is used up, or a value is not finite. What
-            was there before is then still there.
+        RecordError: If the disk refuses, the space is used up, a value is not finite, or the
+            record is not as :func:`load` expects it. What was there before is then still there.
     """
+    for part in (record.figure, record.name):
+        if not _file_name(part):
+            found = repr(part) if isinstance(part, str) else f"a {type(part).__name__}"
+            raise RecordError(f"record: expected a name without a folder, found {found}")
     target = (path or folder()) / record.figure / f"{record.name}.json"
     content = asdict(record) | {"schema": SCHEMA, "weights": None}
     del content["path"]
     files = {}
     try:
         if weights is not None:
-            kept = save_tensors({k: v.detach().cpu().half() for k, v in weights.items()})
+            halves = {k: v.detach().cpu().half() for k, v in weights.items()}
+            _require_finite(halves)
+            kept = save_tensors(halves)
             beside = target.with_suffix(".safetensors")
             content["weights"] = {"file": beside.name, "sha256": hashlib.sha256(kept).hexdigest()}
             files[beside] = kept
+        _require_record(content)
         content["digest"] = _digest(content)
         text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
         write_atomically({**files, target: f"{text}\n".encode()})
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RecordError(f"{target}: the record could not be written: {error}") from error
     return load(target)
 
@@ -115,19 +128,23 @@ def load(path: Path) -> Record:
     """Read a record and verify it.
 
     Raises:
-        RecordError: If the file is absent, is no record, is of an unknown schema, or does not
-            match its digest.
+        RecordError: If the file is absent, is no record, is of an unknown schema, does not match
+            its digest, or holds something else than a record does.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(_read(path, MOST_BYTES).decode(), parse_constant=_no_number)
         schema, digest = content.pop("schema"), content.pop("digest")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        found = _digest(content | {"schema": schema})
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise RecordError(f"{path}: not a readable record: {error!r}") from error
-    if schema != SCHEMA:
+    if type(schema) is not int or schema != SCHEMA:
         raise RecordError(f"{path}: expected a record of schema {SCHEMA}, found {schema!r}")
-    found = _digest(content | {"schema": schema})
     if found != digest:
         raise RecordError(f"{path}: damaged: expected digest {digest}, found {found}")
+    try:
+        _require_record(content | {"schema": schema})
+    except ValueError as error:
+        raise RecordError(f"{path}: not a record: {error}") from None
     return Record(**content, path=path)
 
 
@@ -141,11 +158,15 @@ def load_weights(record: Record) -> dict[str, Tensor]:
         raise RecordError(f"{record.figure}/{record.name}: no weights were kept with this record")
     path = record.path.with_name(record.weights["file"])
     try:
-        content = path.read_bytes()
+        content = _read(path, MOST_WEIGHT_BYTES)
         found = hashlib.sha256(content).hexdigest()
         if found != record.weights["sha256"]:
             raise ValueError(f"expected SHA-256 {record.weights['sha256']}, found {found}")
-        return {key: value.float() for key, value in load_tensors(content).items()}
+        halves = load_tensors(content)
+        for key, value in halves.items():
+            _require(value.dtype == torch.half, f"the weights {key}", torch.half, value.dtype)
+        _require_finite(halves)
+        return {key: value.float() for key, value in halves.items()}
     except (OSError, ValueError, SafetensorError) as error:
         raise RecordError(f"{path}: unusable weights: {error}") from error
 
@@ -179,8 +200,78 @@ def provenance(device: torch.device, data_sha256: str) -> dict[str, Any]:
     }
 
 
+def _require_record(content: dict[str, Any]) -> None:
+    """Whether every field of a record is there, is of its type and holds what can be used.
+
+    Raises:
+        ValueError: It names the field, what was expected and what was found.
+    """
+    fields = {"figure", "name", "configuration", "curves", "provenance", "weights", "schema"}
+    _require(content.keys() == fields, "the fields", sorted(fields), sorted(map(str, content)))
+    for key in ("figure", "name"):
+        _require(_file_name(content[key]), key, "a name without a folder", content[key])
+    for key in ("configuration", "curves", "provenance"):
+        fits = isinstance(content[key], dict) and all(isinstance(k, str) for k in content[key])
+        _require(fits, key, "an object", type(content[key]).__name__)
+    curves = content["curves"]
+    for key, values in curves.items():
+        numbers = isinstance(values, list | tuple) and all(map(_number, values))
+        _require(numbers, f"the curve {key}", "a list of finite numbers", values)
+    if curves:
+        _require("samples" in curves, "the curves", "samples", sorted(curves))
+        length = len(curves["samples"])
+        _require(length > 0, "the curve samples", "a number", "none")
+        for key, values in curves.items():
+            _require(len(values) == length, f"the curve {key}", f"{length} numbers", len(values))
+    weights = content["weights"]
+    if weights is not None:
+        file = f"{content['name']}.safetensors"
+        fits = isinstance(weights, dict) and weights.keys() == {"file", "sha256"}
+        fits = fits and weights["file"] == file and _is_sha256(weights["sha256"])
+        _require(fits, "weights", f"the file {file} and its SHA-256", weights)
+
+
+def _require(fits: bool, what: str, expected: object, found: object) -> None:
+    if not fits:
+        raise ValueError(f"{what}: expected {expected}, found {str(found)[:100]!r}")
+
+
+def _file_name(value: object) -> bool:
+    """Whether it names a file in a folder, and cannot lead out of that folder."""
+    return (
+        isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", value) is not None
+    )
+
+
+def _number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max  # neither infinite nor no number
+
+
+def _is_sha256(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
+
+
+def _require_finite(tensors: dict[str, Tensor]) -> None:
+    for key, value in tensors.items():
+        _require(bool(value.isfinite().all()), f"the weights {key}", "finite numbers", "others")
+
+
+def _read(path: Path, most: int) -> bytes:
+    """The contents of a file, if it is not longer than what can be expected."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        _require(size <= most, "the file", f"at most {most:,} bytes", f"{size:,}")
+        return file.read(size)
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")
+
+
 def _digest(content: dict[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

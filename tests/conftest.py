@@ -27,6 +27,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -35,8 +36,28 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# Generated examples: some at every run, always the same; with --hypothesis-profile=hunt 10,000 that
+# nobody has seen before. Nothing is kept from one run for the next.
+hypothesis.settings.register_profile(
+    "always",
+    max_examples=100,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+hypothesis.settings.register_profile(
+    "hunt",
+    hypothesis.settings.get_profile("always"),
+    max_examples=10_000,
+    derandomize=False,
+)
+hypothesis.settings.load_profile("always")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="where the `device` fixture's tests run")
+    parser.addoption("--kills", type=int, default=10, help="how often a run is killed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -176,6 +176,27 @@ def test_another_runs_checkpoint_is_refused(stored: Path) -> None:
     refused(stored, "run B", "a checkpoint of another run: expected run B, found run A")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{}",
+        "null",
+        "{",
+        '{"identity": "run A", "progress": {}}',
+        '{"identity": "run A", "progress": [], "optimizers": {}}',
+        '{"identity": 1, "progress": {}, "optimizers": {}}',
+    ],
+)
+def test_a_text_that_does_not_say_enough_is_refused_whatever_its_digest(
+    stored: Path, text: str
+) -> None:
+    with safe_open(stored, framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+    save_file(tensors, stored, {"state": text, "sha256": checkpoint._digest(tensors, text)})
+    refused(stored, message="damaged checkpoint")
+
+
 def retyped(path: Path, old: str, new: str) -> None:
     """Change the type of a tensor in the header; what the digest covers stays the same."""
     content = path.read_bytes()
@@ -249,7 +270,7 @@ def test_the_old_checkpoint_survives_a_write_that_stops_half_way(stored: Path) -
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
     try:
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(OSError, match=f"File too large: '{stored}'"):
             checkpoint.store(stored, make(seed=3), PROGRESS, "run A")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

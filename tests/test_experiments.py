@@ -216,6 +216,19 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"step_size": math.inf}, "step_size: expected a positive number, found inf"),
     ({"step_size": "0.1"}, "step_size: expected a positive number, found '0.1'"),
     ({"initial_std": -0.1}, "initial_std: expected a number of at least 0, found -0.1"),
+    ({"step_size": True}, "step_size: expected a positive number, found True"),
+    (
+        {"step_size": 10**400},
+        f"step_size: expected a positive number, found 1{'0' * 79}... (401 characters)",
+    ),
+    ({"initial_std": False}, "initial_std: expected a number of at least 0, found False"),
+    ({"latent_dim": True}, "latent_dim: expected an integer of at least 1, found True"),
+    ({"seed": False}, "seed: expected an integer of at least 0, found False"),
+    ({"seed": 2**63}, f"seed: expected an integer of at most {2**63 - 1}, found {2**63}"),
+    ({"hidden": 10**7}, "hidden: expected an integer of at most 1000000, found 10000000"),
+    ({"samples": math.inf}, "samples: expected an integer of at least 1, found inf"),
+    ({"dataset": ["mnist"]}, "dataset: expected one of mnist, frey-face; found ['mnist']"),
+    ({"preset": None}, "preset: expected one of smoke, quick, paper; found None"),
     ({"prior": "no"}, "prior: expected True or False, found 'no'"),
     ({"keep_weights": 1}, "keep_weights: expected True or False, found 1"),
 ]
@@ -228,6 +241,26 @@ def test_a_wrong_setting_is_refused_by_name(settings: dict[str, Any], message: s
     assert str(error.value) == message
     with pytest.raises(experiments.ExperimentError):
         replace(LowerBound(), **settings)
+
+
+def test_a_number_too_long_to_write_is_refused() -> None:
+    with pytest.raises(experiments.ExperimentError, match=r"^seed: .* integer of 16610 bits$"):
+        LowerBound(seed=10**5_000)
+
+
+def test_one_run_has_one_name_however_its_numbers_are_written() -> None:
+    for whole, written in (({"step_size": 1}, {"step_size": 1.0}), ({}, {"initial_std": 0.01})):
+        assert LowerBound(**whole).name == LowerBound(**written).name
+    assert LowerBound(initial_std=0).name == LowerBound(initial_std=-0.0).name
+
+
+def test_a_name_that_no_file_can_have_is_refused() -> None:
+    long = {"step_size": 1.2345678901234567e-300, "initial_std": 1.2345678901234567e-300}
+    large = {"seed": 2**63 - 1, "split_seed": 2**63 - 1, "warm_up": 2**63 - 1, "prior": False}
+    large |= {"hidden": 10**6, "minibatch": 10**6}
+    LowerBound(**long)
+    with pytest.raises(experiments.ExperimentError, match=r"^name: expected at most 200 char"):
+        LowerBound(**long, **large)
 
 
 def test_an_unknown_figure_or_setting_is_refused() -> None:
@@ -382,7 +415,7 @@ def test_a_checkpoint_of_another_specification_is_refused(
     def stopped(*given: Any) -> dict[str, float]:
         if given[-1] > 100:
             raise KeyboardInterrupt
-        return {"test": 0.0}
+        return {"test": 0.0, "train": 0.0}
 
     stages = training.stages
     with monkeypatch.context() as patch:
@@ -470,6 +503,9 @@ def test_where_figure_3_is_evaluated_does_not_change_its_training(
         ({"dataset": "frey-face"}, "dataset: expected mnist in Figure 3; found 'frey-face'"),
         ({"n_train": 60_000}, "n_train: expected an integer from 1 to 50000, found 60000"),
         ({"n_train": 0}, "n_train: expected an integer from 1 to 50000, found 0"),
+        ({"n_train": True}, "n_train: expected an integer from 1 to 50000, found True"),
+        ({"latent_dim": 6}, "latent_dim: expected an integer of at most 5 in Figure 3, found 6"),
+        ({"draws": 15}, "draws: expected at least 16 for 3 latent variables, found 15"),
         ({"draws": 0}, "draws: expected an integer of at least 1, found 0"),
         ({"burn_in": -1}, "burn_in: expected an integer of at least 0, found -1"),
         (

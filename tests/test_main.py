@@ -115,6 +115,34 @@ def test_a_wrong_setting_is_refused_by_name_in_one_line(
     assert not list(records.rglob("*.*")), "nothing may be left behind"
 
 
+@pytest.mark.parametrize("command", [["run", "figure-2"], ["rerun", "x.json"], ["bench"]])
+@pytest.mark.parametrize("device", ["abacus", "meta", "", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(
+    command: list[str], device: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--device", device])
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "argument --device: expected cpu, or cuda for a GPU; " in message
+
+
+@pytest.mark.parametrize("text", ["inf", "nan", "1e400", "1.5", "many", ""])
+def test_a_number_that_is_not_whole_is_refused(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", "figure-2", "--samples", text])
+    assert f"argument --samples: expected a whole number, found {text!r}" in capsys.readouterr().err
+
+
+def test_a_record_of_another_kind_is_not_trained_again(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rerun", str(results.ROOT / "book" / "results" / "speed" / "bench.json")]) == 1
+    message = capsys.readouterr().err
+    assert (
+        message == "aevb: error: bench: figure: expected one of figure-2, figure-3; found 'speed'\n"
+    )
+
+
 @pytest.mark.parametrize("arguments", [[], ["run"], ["run", "figure-9"], ["frobnicate"]])
 def test_a_wrong_command_ends_with_status_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str]

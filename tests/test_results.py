@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import hashlib
 import json
 import os
 import resource
@@ -10,10 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 import aevb
-from aevb import results
+from aevb import experiments, results
 
 RECORD = results.Record(
     "figure-2",
@@ -214,6 +216,101 @@ def test_what_is_no_record_is_refused(tmp_path: Path, content: bytes) -> None:
     refused(path, "not a readable record")
 
 
+def sealed(path: Path, content: dict[str, Any]) -> None:
+    """Store contents with the digest that they have, as a record that was made by hand could."""
+    del content["digest"]
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    path.write_text(json.dumps(content | {"digest": hashlib.sha256(text.encode()).hexdigest()}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"extra": 1}, "the fields: expected"),
+        (
+            {"figure": "../figure-2"},
+            "figure: expected a name without a folder, found '../figure-2'",
+        ),
+        ({"name": "a/b"}, "name: expected a name without a folder, found 'a/b'"),
+        ({"name": ".."}, "name: expected a name without a folder, found '..'"),
+        ({"name": ""}, "name: expected a name without a folder, found ''"),
+        ({"name": 3}, "name: expected a name without a folder, found '3'"),
+        ({"configuration": []}, "configuration: expected an object, found 'list'"),
+        ({"curves": None}, "curves: expected an object, found 'NoneType'"),
+        ({"provenance": "here"}, "provenance: expected an object, found 'str'"),
+        ({"curves": {"test": [1.0]}}, "the curves: expected samples"),
+        ({"curves": {"samples": []}}, "the curve samples: expected a number, found 'none'"),
+        ({"curves": {"samples": [1], "test": 1.0}}, "the curve test: expected a list of finite"),
+        ({"curves": {"samples": [1], "test": ["1"]}}, "the curve test: expected a list of finite"),
+        ({"curves": {"samples": [1], "test": [True]}}, "the curve test: expected a list of finite"),
+        ({"curves": {"samples": [1], "test": [None]}}, "the curve test: expected a list of finite"),
+        ({"curves": {"samples": [1, 2], "test": [1.0]}}, "the curve test: expected 2 numbers"),
+        ({"weights": {"file": "../x.safetensors", "sha256": "0" * 64}}, "weights: expected"),
+        ({"weights": {"file": "mnist-aevb-nz20-seed0.safetensors", "sha256": "0"}}, "weights: exp"),
+        ({"weights": "x.safetensors"}, "weights: expected"),
+    ],
+    ids=str,
+)
+def test_what_a_record_cannot_hold_is_refused_whatever_its_digest(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    path = results.save(RECORD, tmp_path).path
+    sealed(path, json.loads(path.read_text()) | change)
+    refused(path, f"not a record: {message}")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_number_that_is_none_is_refused(tmp_path: Path, number: str) -> None:
+    path = results.save(RECORD, tmp_path).path
+    path.write_text(path.read_text().replace("-543.4", number))
+    refused(path, "not a readable record")
+
+
+def test_a_record_too_deep_or_too_long_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "deep.json"
+    path.write_text('{"a":' * 100_000)
+    refused(path, "not a readable record: RecursionError")
+    monkeypatch.setattr(results, "MOST_BYTES", 1_000)
+    refused(path, "the file: expected at most 1,000 bytes, found '500,000'")
+
+
+@pytest.mark.parametrize("part", ["figure", "name"])
+@pytest.mark.parametrize("value", ["../out", "/out", "a/b", "", "..", ".hidden", "a\nb", "a\0b"])
+def test_a_record_cannot_be_stored_outside_its_folder(
+    tmp_path: Path, part: str, value: str
+) -> None:
+    with pytest.raises(results.RecordError, match="expected a name without a folder"):
+        results.save(dataclasses.replace(RECORD, **{part: value}), tmp_path / "records")
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_what_could_not_be_loaded_is_not_stored(tmp_path: Path) -> None:
+    results.save(RECORD, tmp_path, weights(1))
+    uneven = dataclasses.replace(RECORD, curves={"samples": [100, 200], "test": [-1.0]})
+    assert "the curve test: expected 2 numbers" in not_written(tmp_path, uneven)
+    odd = dataclasses.replace(RECORD, configuration={"a": {1, 2}})
+    assert "set is not JSON serializable" in not_written(tmp_path, odd)
+    large = weights() | {"a.bias": torch.full((3,), 1e5)}  # beyond what half precision holds
+    assert "the weights a.bias: expected finite" in not_written(tmp_path, RECORD, large)
+
+
+def test_every_stored_record_is_loaded_with_its_weights() -> None:
+    """Also those from before a setting was there, from which :data:`results.BEFORE` is."""
+    stored = sorted((results.ROOT / "book" / "results").rglob("*.json"))
+    records = [results.load(path) for path in stored]
+    assert len(records) > 80
+    for record in records:
+        if record.weights:
+            assert results.load_weights(record)
+        if record.figure in ("figure-2", "figure-3"):
+            experiments.specification(record)
+    older = [record for record in records if "precision" not in record.configuration]
+    assert older, "a record from before this setting"
+    assert all(record.settings["precision"] == "float32" for record in older)
+
+
 def test_an_absent_record_is_refused(tmp_path: Path) -> None:
     assert "No such file" in refused(tmp_path / "absent.json", "not a readable record")
     (tmp_path / "folder.json").mkdir()
@@ -243,6 +340,26 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     assert "No such file" in refused_weights()
 
     assert results.load(record.path) == record  # the curves are still of use
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"a": torch.ones(3)}, "the weights a: expected torch.float16, found 'torch.float32'"),
+        ({"a": torch.full((3,), torch.inf).half()}, "the weights a: expected finite numbers"),
+    ],
+)
+def test_other_weights_are_refused_whatever_their_checksum(
+    tmp_path: Path, other: dict[str, Tensor], message: str
+) -> None:
+    record = results.save(RECORD, tmp_path, weights())
+    path = record.path.with_suffix(".safetensors")
+    path.write_bytes(save_tensors(other))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    content = json.loads(record.path.read_text())
+    sealed(record.path, content | {"weights": {"file": path.name, "sha256": sha256}})
+    with pytest.raises(results.RecordError, match=f"^{path}: unusable weights: {message}"):
+        results.load_weights(results.load(record.path))
 
 
 # -- What cannot be stored ---------------------------------------------------------------------

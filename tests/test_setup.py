@@ -1,6 +1,7 @@
 """The pins are one list, every file that names them agrees, and the targets say what is wrong."""
 
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -49,6 +50,14 @@ def test_no_pin_names_a_build_of_one_machine(name: str) -> None:
 
 def test_the_constraints_repeat_the_direct_pins() -> None:
     assert {name: ALL.get(name) for name in DIRECT} == DIRECT
+
+
+def test_every_direct_pin_has_a_reason() -> None:
+    before = ""
+    for line in (ROOT / "requirements.in").read_text().splitlines():
+        if line and line[0] != "#":
+            assert re.match(r"# [a-z]", before), f"{line}: expected a comment above it, what for"
+        before = line
 
 
 def test_what_is_installed_is_what_is_pinned() -> None:
@@ -124,6 +133,34 @@ def test_the_citation_names_this_version() -> None:
 def test_the_command_is_installed() -> None:
     (command,) = metadata.entry_points(group="console_scripts", name="aevb")
     assert callable(command.load())
+
+
+def test_the_audit_names_every_licence() -> None:
+    shown = subprocess.run(
+        [sys.executable, ROOT / ".ci/audit.py", "--licences"], capture_output=True, text=True
+    ).stdout
+    names = {line.split()[0] for line in shown.splitlines()}
+    assert set(DIRECT) <= names
+    licences = dict(re.findall(r"^(\S+) +\S+ +(.*)$", shown, flags=re.MULTILINE))
+    assert licences["numpy"].startswith("BSD-3-Clause")
+    assert licences["safetensors"].startswith("Apache")
+    unknown = [name for name in DIRECT if licences[name] == "not said"]
+    assert not unknown
+
+
+def test_the_audit_tells_what_is_known_of_how_many_pins() -> None:
+    audit = runpy.run_path(str(ROOT / ".ci/audit.py"))
+    fault = {"id": "PYSEC-1", "fix_versions": ["2.1"]}
+    pins = [
+        {"name": "a", "version": "1", "vulns": []},
+        {"name": "b", "version": "2", "vulns": [fault]},
+        {"name": "c", "version": "3", "skip_reason": "not found"},
+    ]
+    assert audit["told"](pins).splitlines() == [
+        "b 2: PYSEC-1, mended in 2.1",
+        "vulnerabilities: 1 in 2 pinned packages",
+        "skipped: 1 packages; the first: not found",
+    ]
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
