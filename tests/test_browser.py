@@ -107,6 +107,17 @@ def test_text_can_be_read(scheme: str, address: str, page: Page) -> None:
     assert (ground > text) == (scheme == "light")
 
 
+def test_our_last_rules_apply(address: str, page: Page) -> None:
+    opened(page, f"{address}/variational_bound.html")
+    box = page.locator(".interactive").first
+    assert box.evaluate("node => getComputedStyle(node).borderTopWidth") == "1px"
+    sidebar, article = page.locator(".bd-sidebar-primary"), page.locator("article.bd-article")
+    assert sidebar.is_visible()
+    page.emulate_media(media="print")
+    assert not sidebar.is_visible()
+    assert article.is_visible()
+
+
 def test_the_search_finds_a_word(address: str, page: Page) -> None:
     opened(page, f"{address}/search.html?q=variational")
     page.wait_for_selector("#search-results li a", timeout=10_000)

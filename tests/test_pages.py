@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 HTML = ROOT / "_build" / "html"
 PAGES = sorted(path.stem for suffix in ("md", "ipynb") for path in ROOT.glob(f"book/*.{suffix}"))
 
+STYLES = sorted((ROOT / "book").rglob("*.css"))
+
 every_page = pytest.mark.parametrize("name", PAGES)
 
 
@@ -54,6 +56,21 @@ def test_no_style_loads_anything_from_elsewhere() -> None:
     for path in HTML.rglob("*.css"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"(url\(|@import)\s*['\"]?(https?:)?//", text), path
+
+
+@pytest.mark.parametrize("path", STYLES, ids=lambda path: path.name)
+def test_no_rule_of_our_styles_lies_inside_another(path: Path) -> None:
+    # A lost brace raises no error: every rule after it then applies to nothing.
+    text = re.sub(r"/\*.*?\*/", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    around: list[str] = []
+    for before, brace in re.findall(r"([^{};]*)([{};])", text):
+        if brace == "{":
+            assert all(outer.startswith("@") for outer in around), before.strip()
+            around.append(before.strip())
+        elif brace == "}":
+            assert around, f"a brace too many after {before.strip()!r}"
+            around.pop()
+    assert around == []
 
 
 @every_page
