@@ -20,6 +20,8 @@ FAULTY = """() => [...document.querySelectorAll(
   "mjx-merror, mjx-assistive-mml merror, mjx-assistive-mml [mathcolor='red']")]
   .map(node => node.textContent)"""
 WIDER = """() => [document.documentElement.scrollWidth, window.innerWidth]"""
+SEEN = """node => node.checkVisibility({opacityProperty: true, visibilityProperty: true})
+  && node.getBoundingClientRect().height > 0"""
 
 pytestmark = pytest.mark.browser
 
@@ -112,10 +114,14 @@ def test_our_last_rules_apply(address: str, page: Page) -> None:
     box = page.locator(".interactive").first
     assert box.evaluate("node => getComputedStyle(node).borderTopWidth") == "1px"
     sidebar, article = page.locator(".bd-sidebar-primary"), page.locator("article.bd-article")
+    words = page.locator(".solution").get_by_text("what was missing in the first place")
     assert sidebar.is_visible()
+    assert words.evaluate(SEEN) is False
     page.emulate_media(media="print")
+    page.wait_for_timeout(500)  # solutions unfold slowly
     assert not sidebar.is_visible()
     assert article.is_visible()
+    assert words.evaluate(SEEN) is True
 
 
 def test_the_search_finds_a_word(address: str, page: Page) -> None:
