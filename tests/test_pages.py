@@ -3,14 +3,12 @@
 `make test` builds the book first; run alone, the tests of the pages are skipped without it.
 """
 
-import functools
 import json
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import unquote, urldefrag
 
 import nbformat
 import pytest
@@ -31,12 +29,6 @@ def parsed(name: str) -> BeautifulSoup:
     if not HTML.exists():
         pytest.skip("the book is not built: run `make book`")
     return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
-
-
-@functools.cache
-def anchors(path: Path) -> set[str]:
-    page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
-    return {tag["id"] for tag in page.find_all(id=True)}
 
 
 @every_page
@@ -79,18 +71,6 @@ def test_every_picture_says_what_it_shows(name: str) -> None:
         assert len(picture.get("alt", "").split()) > 2, picture.get("src")
         # The file's name, which stands in where none was given.
         assert not re.search(r"\.(png|svg)$", picture["alt"]), picture["alt"]
-
-
-@every_page
-def test_every_link_within_the_book_arrives(name: str) -> None:
-    for link in parsed(name).select("article a[href]"):
-        address, anchor = urldefrag(link["href"])
-        if re.match(r"\w+:", address):
-            continue
-        target = HTML / unquote(address or f"{name}.html")
-        assert target.exists(), link["href"]
-        if anchor and target.suffix == ".html":
-            assert unquote(anchor) in anchors(target), link["href"]
 
 
 @every_page
