@@ -83,7 +83,8 @@ pdf: book ## Print the book to one file: _build/book.pdf; needs a Chromium
 	@$(BIN)/python book/_ext/print_book.py
 
 links: $(INSTALLED) $(FETCHED) ## Ask for every address elsewhere that the book leads to; needs a network
-	@$(BIN)/jupyter-book build book --config _config.yml --path-output . --builder linkcheck
+	@$(BIN)/jupyter-book build book --config _config.yml --path-output . --builder linkcheck; \
+	  found=$$?; mv _build/html/output.txt _build/links.txt; rm -f _build/html/output.json; exit $$found
 
 figures: $(INSTALLED) $(FETCHED) ## Run every figure's notebook at PRESET, into _build/notebooks/PRESET
 	@set -e; for notebook in $(FIGURES); do \
