@@ -20,6 +20,9 @@ FAULTY = """() => [...document.querySelectorAll(
   "mjx-merror, mjx-assistive-mml merror, mjx-assistive-mml [mathcolor='red']")]
   .map(node => node.textContent)"""
 WIDER = """() => [document.documentElement.scrollWidth, window.innerWidth]"""
+CUT = """() => [...document.querySelectorAll("article div.math mjx-container")]
+  .filter(node => node.scrollWidth > node.clientWidth + 8)
+  .map(node => node.closest("div.math").id || node.textContent)"""
 SEEN = """node => node.checkVisibility({opacityProperty: true, visibilityProperty: true})
   && node.getBoundingClientRect().height > 0"""
 
@@ -49,6 +52,8 @@ def test_a_page_is_whole_without_a_network(
         page.set_viewport_size({"width": width, "height": 900})
         wide, window = page.evaluate(WIDER)
         assert wide <= window, f"the page scrolls sideways at {width} pixels"
+        if name != "api":  # there formulas are those of docstrings, and indented
+            assert page.evaluate(CUT) == [], f"formulas run under their numbers at {width} pixels"
 
     assert [url for url in log.requests if not url.startswith((origin, "data:"))] == []
     assert log.faults == []

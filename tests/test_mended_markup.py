@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
-import mended_markup
+import mended_markup  # noqa: E402
 
 FORMULA = r'<span class="math notranslate nohighlight">\(x &lt; 1\)</span>'
 
