@@ -19,7 +19,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env data book figures smoke outputs readme bench test lint audit format constraints clean
+.PHONY: help env data book pdf links figures smoke outputs readme bench test lint audit format constraints clean
 
 help: ## Explain every target (the default)
 	@echo 'make TARGET, where TARGET is one of'
@@ -78,6 +78,13 @@ $(FETCHED): | $(INSTALLED)
 book: $(INSTALLED) $(FETCHED) ## Build the book, strictly: _build/html/index.html
 	@$(BIN)/jupyter-book build book --config _config.yml --path-output . -n -W --keep-going \
 	  || { rm -rf _build/.doctrees; exit 1; }
+
+pdf: book ## Print the book to one file: _build/book.pdf; needs a Chromium
+	@$(BIN)/python book/_ext/print_book.py
+
+links: $(INSTALLED) $(FETCHED) ## Ask for every address elsewhere that the book leads to; needs a network
+	@$(BIN)/jupyter-book build book --config _config.yml --path-output . --builder linkcheck; \
+	  found=$$?; mv _build/html/output.txt _build/links.txt; rm -f _build/html/output.json; exit $$found
 
 figures: $(INSTALLED) $(FETCHED) ## Run every figure's notebook at PRESET, into _build/notebooks/PRESET
 	@set -e; for notebook in $(FIGURES); do \

@@ -1,4 +1,4 @@
-r"""The way to torchvision: its MNIST mirrors and its MNIST reader.
+r"""The way to torchvision: its MNIST mirrors and its MNIST reader, and its Fashion-MNIST.
 
 Beside the CPU build of torch, torchvision needs help to import. Its compiled extension is linked
 against CUDA and does not load; the import then stops at ``operator torchvision::nms does not
@@ -7,6 +7,8 @@ operators lets the import through. They stay unusable, which is no loss: only
 :mod:`torchvision.datasets` is used here.
 """
 
+import gzip
+import hashlib
 import importlib
 import sys
 import tempfile
@@ -16,7 +18,9 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-__all__ = ["import_datasets", "read_mnist"]
+from aevb._files import DataError
+
+__all__ = ["import_datasets", "read_fashion_mnist", "read_mnist"]
 
 _declared: torch.library.Library | None = None  # the declarations last as long as this object
 
@@ -78,3 +82,46 @@ def read_mnist(contents: dict[str, bytes]) -> list[Tensor]:
         train = datasets.MNIST(root, train=True, download=False)
         test = datasets.MNIST(root, train=False, download=False)
     return [train.data, train.targets, test.data, test.targets]
+
+
+def read_fashion_mnist(root: Path, download: bool) -> list[bytes]:
+    r"""The four files of Fashion-MNIST, checked against torchvision's MD5s and uncompressed.
+
+    Args:
+        root: where ``FashionMNIST/raw/`` is, or is to be.
+        download: let torchvision fetch what is absent or damaged first.
+
+    Returns:
+        Training images, training labels, test images, test labels.
+
+    Raises:
+        DataError: a file is absent, not to be had, or not the original; or there is no torchvision.
+    """
+    try:
+        datasets = import_datasets()
+    except ImportError as error:
+        raise DataError(f"Fashion-MNIST: {error}") from None
+    mirror, raw = datasets.FashionMNIST.mirrors[0], root / "FashionMNIST" / "raw"
+    contents = []
+    for name, md5 in datasets.FashionMNIST.resources:
+        if download:
+            try:  # a file that is there and sound is left alone
+                datasets.utils.download_url(mirror + name, raw, name, md5)
+            except (RuntimeError, OSError) as error:
+                reason = " ".join(str(error).split())
+                raise DataError(f"{mirror + name}: expected the file, found: {reason}") from None
+        contents.append(_read_compressed(raw / name, md5))
+    return contents
+
+
+def _read_compressed(path: Path, md5: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: expected the file, found none; download=True fetches it"
+        ) from None
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found != md5:
+        raise DataError(f"{path}: expected MD5 {md5}, found {found}")
+    return gzip.decompress(content)

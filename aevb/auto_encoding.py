@@ -78,6 +78,18 @@ def step(
 
     Returns:
         The next state, and the bounds of the minibatch before the update.
+
+    >>> from aevb import adagrad, models
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> model = models.bernoulli_vae(16, 20, 2, generator)
+    >>> state = init(model, adagrad.Adagrad(model.parameters(), 0.1), generator)
+    >>> x = torch.eye(4).repeat_interleave(4, dim=1)  # four datapoints
+    >>> bounds = []
+    >>> for _ in range(200):
+    ...     state, info = step(state, x)
+    ...     bounds.append(info.bound.mean().item())
+    >>> bounds[-1] > bounds[0]
+    True
     """
     bounds = estimator(state.model, minibatch, samples, state.generator)
     state.optimizer.zero_grad()

@@ -30,6 +30,7 @@ __all__ = [
     "mnist",
     "mnist_held_out",
     "frey_face",
+    "fashion_mnist",
     "load",
     "minibatches",
     "black_or_white",
@@ -48,7 +49,7 @@ class Dataset(NamedTuple):
     r"""A data set, split.
 
     Attributes:
-        name: ``"mnist"`` or ``"frey-face"``.
+        name: ``"mnist"``, ``"frey-face"`` or ``"fashion-mnist"``.
         train: training images, (N, D), float32 in [0, 1].
         test: test images, (N_test, D), float32 in [0, 1].
         image_shape: rows and columns of one image; their product is D.
@@ -155,11 +156,41 @@ def frey_face(path: Path | None = None, split_seed: int = 0) -> Dataset:
     )
 
 
+def fashion_mnist(path: Path | None = None, *, download: bool = False) -> Dataset:
+    r"""Fashion-MNIST, which the paper does not have: 60,000 and 10,000 images; pixels / 255.
+
+    The files are those of torchvision, in ``fashion_mnist/FashionMNIST/raw/``, and compressed. Each
+    is checked against torchvision's own MD5 every time it is read.
+
+    Args:
+        path: the data folder; by default :func:`folder`.
+        download: let torchvision fetch what is absent or damaged first.
+
+    Returns:
+        The data set, D = 784, with labels.
+
+    Raises:
+        DataError: a file is absent, not to be had, or not the original; or there is no torchvision.
+    """
+    path = folder() if path is None else path
+    contents = _torchvision.read_fashion_mnist(path / "fashion_mnist", download)
+    train, train_labels, test, test_labels = [_idx_tensor(content) for content in contents]
+    return Dataset(
+        name="fashion-mnist",
+        train=train.reshape(len(train), -1).float().div_(255),
+        test=test.reshape(len(test), -1).float().div_(255),
+        image_shape=(28, 28),
+        sha256=hashlib.sha256(b"".join(contents)).hexdigest(),
+        train_labels=train_labels,
+        test_labels=test_labels,
+    )
+
+
 def load(name: str, path: Path | None = None) -> Dataset:
     r"""The data set of that name, one of :data:`NAMES`.
 
     Args:
-        name: ``"mnist"`` or ``"frey-face"``.
+        name: ``"mnist"``, ``"frey-face"`` or ``"fashion-mnist"``.
         path: the data folder; by default :func:`folder`.
 
     Raises:

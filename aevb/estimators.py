@@ -52,6 +52,15 @@ def sgvb_a(
 
     Raises:
         ValueError: If ``samples`` is smaller than one or ``x`` is not a matrix.
+
+    >>> from aevb import models
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> model = models.bernoulli_vae(16, 20, 2, generator)
+    >>> x = torch.eye(16)[:5]
+    >>> a = sgvb_a(model, x, samples=10_000, generator=generator)
+    >>> b = sgvb_b(model, x, samples=10_000, generator=generator)
+    >>> a.shape, torch.allclose(a, b, atol=0.1)
+    (torch.Size([5]), True)
     """
     _check_minibatch(x)
     q = model.recognition_model(x)
@@ -82,6 +91,13 @@ def sgvb_b(
 
     Raises:
         ValueError: If ``samples`` is smaller than one or ``x`` is not a matrix.
+
+    >>> from aevb import models
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> model = models.bernoulli_vae(784, 500, 20, generator)
+    >>> x = torch.rand(100, 784, generator=generator)
+    >>> sgvb_b(model, x, generator=generator).shape
+    torch.Size([100])
     """
     _check_minibatch(x)
     q = model.recognition_model(x)
@@ -149,6 +165,9 @@ def leave_one_out(values: Tensor) -> Tensor:
 
     Raises:
         ValueError: If there is only one draw per datapoint.
+
+    >>> leave_one_out(torch.tensor([[1.0], [2.0], [6.0]])).flatten()
+    tensor([4.0000, 3.5000, 1.5000])
     """
     samples = len(values)
     if samples < 2:
@@ -220,6 +239,15 @@ def importance_weighted(
 
     Raises:
         ValueError: If ``samples`` is smaller than one or ``x`` is not a matrix.
+
+    >>> from aevb import models
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> model = models.bernoulli_vae(16, 20, 2, generator)
+    >>> x = torch.eye(16)
+    >>> bound = sgvb_a(model, x, 1_000, generator.manual_seed(1))
+    >>> tighter = importance_weighted(model, x, 1_000, generator.manual_seed(1))
+    >>> bool((tighter > bound).all())
+    True
     """
     _check_minibatch(x)
     q = model.recognition_model(x)
@@ -241,6 +269,9 @@ def minibatch_estimator(bounds: Tensor, datapoints: int) -> Tensor:
 
     Returns:
         A scalar, in nats for the whole data set.
+
+    >>> minibatch_estimator(torch.tensor([-90.0, -110.0]), datapoints=50_000)
+    tensor(-5000000.)
     """
     return datapoints / len(bounds) * bounds.sum()
 
@@ -260,6 +291,9 @@ def log_prior(parameters: Iterable[Tensor]) -> Tensor:
 
     Returns:
         A scalar, in nats.
+
+    >>> log_prior([torch.zeros(1), torch.ones(1)])
+    tensor(-2.3379)
     """
     return -0.5 * sum(((p**2 + math.log(2 * math.pi)).sum() for p in parameters), torch.zeros(()))
 

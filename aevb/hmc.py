@@ -154,6 +154,14 @@ def leapfrog(
 
     Raises:
         ValueError: If ``steps`` is smaller than one.
+
+    >>> def log_density(z):
+    ...     return -0.5 * (z**2).sum(-1)
+    >>> z, r = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    >>> z, r, _, gradient = leapfrog(z, r, -z, log_density, 0.1, steps=10)
+    >>> back, _, _, _ = leapfrog(z, -r, gradient, log_density, 0.1, steps=10)
+    >>> torch.allclose(back, torch.tensor([1.0, 0.0]), atol=1e-6)
+    True
     """
     if steps < 1:
         raise ValueError(f"leapfrog steps: expected at least 1, found {steps}")
@@ -249,6 +257,9 @@ def adapt(
     Raises:
         ValueError: If the step size does not fit the chains, ``target`` is not between 0 and 1,
             or ``rate`` is not above 1.
+
+    >>> adapt(0.1, torch.tensor([1.0, 1.0, 0.5]), target=0.9)  # too few are accepted
+    tensor(0.0942)
     """
     if not 0 < target < 1:
         raise ValueError(f"target: expected an acceptance rate between 0 and 1, found {target}")
@@ -303,6 +314,16 @@ def sample(
 
     Warns:
         DivergenceWarning: Once, if kept draws have diverged, with how many.
+
+    >>> def log_density(z):  # a standard Gaussian
+    ...     return -0.5 * (z**2).sum(-1)
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> start = init(torch.zeros(100, 2), log_density)  # 100 chains
+    >>> found = sample(start, log_density, 0.5, 3, draws=200, warm_up=50, generator=generator)
+    >>> found.positions.shape
+    torch.Size([200, 100, 2])
+    >>> abs(found.positions.std().item() - 1) < 0.05
+    True
     """
     if draws < 1:
         raise ValueError(f"draws: expected at least 1, found {draws}")

@@ -20,6 +20,11 @@ FAULTY = """() => [...document.querySelectorAll(
   "mjx-merror, mjx-assistive-mml merror, mjx-assistive-mml [mathcolor='red']")]
   .map(node => node.textContent)"""
 WIDER = """() => [document.documentElement.scrollWidth, window.innerWidth]"""
+CUT = """() => [...document.querySelectorAll("article div.math mjx-container")]
+  .filter(node => node.scrollWidth > node.clientWidth + 8)
+  .map(node => node.closest("div.math").id || node.textContent)"""
+SEEN = """node => node.checkVisibility({opacityProperty: true, visibilityProperty: true})
+  && node.getBoundingClientRect().height > 0"""
 
 pytestmark = pytest.mark.browser
 
@@ -47,6 +52,8 @@ def test_a_page_is_whole_without_a_network(
         page.set_viewport_size({"width": width, "height": 900})
         wide, window = page.evaluate(WIDER)
         assert wide <= window, f"the page scrolls sideways at {width} pixels"
+        if name != "api":  # there formulas are those of docstrings, and indented
+            assert page.evaluate(CUT) == [], f"formulas run under their numbers at {width} pixels"
 
     assert [url for url in log.requests if not url.startswith((origin, "data:"))] == []
     assert log.faults == []
@@ -105,6 +112,21 @@ def test_text_can_be_read(scheme: str, address: str, page: Page) -> None:
     text, ground = page.evaluate(light)
     assert abs(text - ground) > 0.6
     assert (ground > text) == (scheme == "light")
+
+
+def test_our_last_rules_apply(address: str, page: Page) -> None:
+    opened(page, f"{address}/variational_bound.html")
+    box = page.locator(".interactive").first
+    assert box.evaluate("node => getComputedStyle(node).borderTopWidth") == "1px"
+    sidebar, article = page.locator(".bd-sidebar-primary"), page.locator("article.bd-article")
+    words = page.locator(".solution").get_by_text("what was missing in the first place")
+    assert sidebar.is_visible()
+    assert words.evaluate(SEEN) is False
+    page.emulate_media(media="print")
+    page.wait_for_timeout(500)  # solutions unfold slowly
+    assert not sidebar.is_visible()
+    assert article.is_visible()
+    assert words.evaluate(SEEN) is True
 
 
 def test_the_search_finds_a_word(address: str, page: Page) -> None:

@@ -19,14 +19,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import nbformat
 import numpy
 import pytest
 import torch
 
 from aevb import _download, _files, _torchvision, data
 
+ROOT = Path(__file__).resolve().parent.parent
 FREY_FACE = Path("frey_face/frey_rawface.mat")
 LABELS = Path("mnist/MNIST/raw/t10k-labels-idx1-ubyte.gz")
 
@@ -744,3 +746,71 @@ def test_black_or_white_pixels_are_right_on_average() -> None:
     assert set(drawn.unique().tolist()) == {0.0, 1.0}
     error = (x * (1 - x) / n).sqrt()
     assert ((drawn.mean(0) - x).abs() <= 5 * error).all()  # k = 5, of 50 numbers
+
+
+# --- Fashion-MNIST, in a synthetic copy ---------------------------------------------------------
+
+
+@pytest.fixture
+def fashion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder with six images to train on and two to test on, whose MD5s are expected."""
+    raw = tmp_path / "fashion_mnist" / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    dataset = _torchvision.import_datasets().FashionMNIST
+    sums = []
+    for name, _ in dataset.resources:
+        n = 6 if name.startswith("train") else 2
+        shape = (n, 28, 28) if "images" in name else (n,)
+        sizes = b"".join(size.to_bytes(4, "big") for size in shape)
+        values = bytes(i % 256 for i in range(numpy.prod(shape)))
+        content = gzip.compress(bytes([0, 0, 8, len(shape)]) + sizes + values)
+        (raw / name).write_bytes(content)
+        sums.append((name, hashlib.md5(content).hexdigest()))
+    monkeypatch.setattr(dataset, "resources", sums)
+    monkeypatch.setenv("AEVB_DATA", str(tmp_path))
+    return raw
+
+
+@pytest.mark.parametrize("download", [False, True])
+def test_fashion_mnist_is_read_as_mnist_is(fashion: Path, download: bool) -> None:
+    found = data.fashion_mnist(download=download)
+    assert (found.name, found.image_shape) == ("fashion-mnist", (28, 28))
+    assert (found.train.shape, found.test.shape) == ((6, 784), (2, 784))
+    assert found.train_labels is not None
+    assert found.train_labels.tolist() == [0, 1, 2, 3, 4, 5]
+    expected = torch.arange(784, dtype=torch.float32) % 256 / 255
+    assert torch.equal(found.train[0], expected)
+    assert torch.equal(found.test[0], expected)
+
+
+def test_the_book_s_example_of_fashion_mnist_runs(
+    fashion: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = nbformat.read(ROOT / "book" / "your_own_data.ipynb", as_version=4)
+    [code] = re.findall(r"```python\n(.*?)```", page.cells[-1].source, re.DOTALL)
+    names: dict[str, Any] = {}
+    torch.set_default_dtype(torch.float32)
+    exec(code.replace("1_000_000", "1_000").replace("hidden=500", "hidden=5"), names)
+    assert float(capsys.readouterr().out) < 0
+    assert names["decoded"].shape == (2, 28, 28)
+
+
+def test_another_fashion_mnist_is_refused(fashion: Path) -> None:
+    path = fashion / "t10k-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(data.DataError, match=r"t10k-images-idx3-ubyte\.gz: expected MD5 \w+, fou"):
+        data.fashion_mnist()
+    path.unlink()
+    with pytest.raises(data.DataError, match=r"expected the file, found none; download=True"):
+        data.fashion_mnist()
+
+
+def test_a_fashion_mnist_that_cannot_be_had_is_one_line(
+    fashion: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(url: str, *_: object) -> NoReturn:
+        raise OSError(f"no route to {url}")
+
+    monkeypatch.setattr(_torchvision.import_datasets().utils, "download_url", none)
+    with pytest.raises(data.DataError, match=r"^http\S+gz: expected the file, found: no route to"):
+        data.fashion_mnist(download=True)

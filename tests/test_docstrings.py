@@ -6,7 +6,19 @@ import importlib
 import pytest
 import torch
 
-MODULES = ["aevb.data", "aevb.divergence", "aevb.own_data"]
+MODULES = [
+    "aevb.auto_encoding",
+    "aevb.data",
+    "aevb.divergence",
+    "aevb.estimators",
+    "aevb.hmc",
+    "aevb.marginal_likelihood.importance",
+    "aevb.marginal_likelihood.quadrature",
+    "aevb.marginal_likelihood.reciprocal",
+    "aevb.own_data",
+    "aevb.reparameterization",
+    "aevb.reparameterization.law",
+]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -36,6 +36,20 @@ def test_a_missing_mark_is_refused() -> None:
         readme.insert("no marks", "table")
 
 
+def test_every_link_within_the_repository_arrives() -> None:
+    text = readme.README.read_text()
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    within = [link for link in links if not link.startswith("https://")]
+    assert len(within) > 20
+    for link in within:
+        path, _, anchor = link.partition("#")
+        assert (readme.README.parent / path).exists(), link
+        headings = [
+            title.lower().replace(" ", "-") for title in re.findall(r"^## (.*)", text, re.M)
+        ]
+        assert not anchor or anchor in headings, link
+
+
 def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     [code] = re.findall(r"```python\n(.*?)```", readme.README.read_text(), re.DOTALL)
     names: dict[str, Any] = {}

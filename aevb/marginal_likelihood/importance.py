@@ -76,6 +76,14 @@ def importance_sampling(
         ValueError: If ``samples`` is smaller than one, ``x`` is not a matrix, the proposal has
             another shape, or a weight is not a number.
         TypeError: If the proposal is something else.
+
+    >>> from aevb import models
+    >>> model = models.LinearGaussian(torch.ones(3, 1), torch.zeros(3), noise_scale=1.0)
+    >>> x = torch.tensor([[1.0, 2.0, 0.0], [-1.0, 0.0, 1.0]])
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> found = importance_sampling(model, x, 10_000, proposal="prior", generator=generator)
+    >>> torch.allclose(found.log_likelihood, model.log_evidence(x), atol=0.1)
+    True
     """
     if x.ndim != 2:
         raise ValueError(f"x: expected the shape (M, D), found {tuple(x.shape)}")

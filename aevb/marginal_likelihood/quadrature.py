@@ -86,6 +86,12 @@ def quadrature(
 
     Warns:
         QuadratureWarning: If the tolerance was not reached, with the number of datapoints.
+
+    >>> from aevb import models
+    >>> model = models.LinearGaussian(torch.ones(3, 1), torch.zeros(3), noise_scale=1.0)
+    >>> x = torch.tensor([[1.0, 2.0, 0.0], [-1.0, 0.0, 1.0]])
+    >>> torch.allclose(quadrature(model, x).log_likelihood, model.log_evidence(x), atol=1e-3)
+    True
     """
     dims = model.latent_dim
     if dims not in SPACINGS:

@@ -110,6 +110,14 @@ def reciprocal_importance_sampling(
 
     Warns:
         aevb.hmc.DivergenceWarning: If proposals diverged, with how many.
+
+    >>> from aevb import models
+    >>> model = models.LinearGaussian(torch.ones(3, 1), torch.zeros(3), noise_scale=1.0)
+    >>> x = torch.tensor([[1.0, 2.0, 0.0], [-1.0, 0.0, 1.0]])
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> found = reciprocal_importance_sampling(model, x, start="prior", generator=generator)
+    >>> (found.log_likelihood - model.log_evidence(x)).abs() < 0.5
+    tensor([True, True])
     """
     _check(model, x, draws, burn_in, density, start, batch)
     parts = [

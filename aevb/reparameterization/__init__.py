@@ -23,6 +23,9 @@ def location_scale(epsilon: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
 
     Returns:
         Draws of the member with that location and scale.
+
+    >>> location_scale(torch.tensor([-1.0, 0.0, 2.0]), torch.tensor(10.0), torch.tensor(3.0))
+    tensor([ 7., 10., 16.])
     """
     return loc + scale * epsilon
 
@@ -41,6 +44,13 @@ def sample(q: Independent, samples: int = 1, generator: torch.Generator | None =
     Raises:
         TypeError: If ``q`` is not a diagonal Gaussian.
         ValueError: If ``samples`` is smaller than one.
+
+    >>> mean = torch.zeros(5, 2, requires_grad=True)
+    >>> z = sample(Independent(Normal(mean, 1.0), 1), samples=3)
+    >>> z.shape
+    torch.Size([3, 5, 2])
+    >>> torch.autograd.grad(z.sum(), mean)[0][0]  # a mean moves its three draws
+    tensor([3., 3.])
     """
     normal = getattr(q, "base_dist", None)
     if not isinstance(normal, Normal):

@@ -47,6 +47,13 @@ class Law(Distribution):
     Attributes:
         parameters: The parameters by name, with one batch shape.
         constants: Names of those that ``g`` passes no gradient to: integers, for the most part.
+
+    >>> from aevb.reparameterization import inverse_cdf
+    >>> scale = torch.tensor(2.0, requires_grad=True)
+    >>> law = inverse_cdf.Rayleigh(scale)
+    >>> z = law.g(torch.tensor(0.5))  # the median
+    >>> torch.stack([z, *torch.autograd.grad(z, scale)]).detach()
+    tensor([2.3548, 1.1774])
     """
 
     constants: ClassVar[tuple[str, ...]] = ()

@@ -298,7 +298,7 @@
       this.wipe();
       this.q = null;
       for (const canvas of [this.seen, this.again]) paint(canvas, new Float32Array(784), [28, 28]);
-      this.verdict.textContent = this.draw.hidden ? "" : "Draw a digit on the left, or choose a test image.";
+      this.verdict.textContent = this.draw.hidden ? "" : "Draw a digit in the black square, or choose a test image.";
       this.render();
     }
 

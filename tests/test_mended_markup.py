@@ -1,0 +1,33 @@
+"""What is mended in the pages' HTML, and that all else stays as it was."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+import mended_markup  # noqa: E402
+
+FORMULA = r'<span class="math notranslate nohighlight">\(x &lt; 1\)</span>'
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (f"if {FORMULA}, then", f'if <span class="kept">{FORMULA},</span> then'),
+        (f"so ({FORMULA}). Then", f'so <span class="kept">({FORMULA}).</span> Then'),
+        (f"if {FORMULA} then", f"if {FORMULA} then"),
+        ('<section id="exercise-content">', "<section>"),
+        ('<section id="exercises">', '<section id="exercises">'),
+        (
+            '<span class="sig-paren">(</span>\n<dl>\n<dd><em>x</em>,</dd>\n</dl>\n',
+            '<span class="sig-paren">(</span>\n<span class="sig-lines">\n'
+            "<span><em>x</em>,</span>\n</span>\n",
+        ),
+        ("<dl><dt>a</dt><dd>b</dd></dl>", "<dl><dt>a</dt><dd>b</dd></dl>"),
+    ],
+)
+def test_what_is_mended(before: str, after: str) -> None:
+    assert mended_markup.mended(before) == after
