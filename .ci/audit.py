@@ -18,7 +18,7 @@ PIP_AUDIT = (
 
 
 def licence(package: metadata.Distribution) -> str:
-    """A package's licence in one line, from the newest of the three places that may say it."""
+    """A package's licence in one line, from the newest of the places that may say it."""
     said = package.metadata
     named = [
         name.rpartition(" :: ")[2]
@@ -26,7 +26,9 @@ def licence(package: metadata.Distribution) -> str:
         if name.startswith("License :: ") and name != "License :: OSI Approved"
     ]
     old = (said["License"] or "").strip().partition("\n")[0]  # some give the whole text
-    return said["License-Expression"] or ", ".join(named) or old or "not said"
+    files = [f for f in package.files or [] if f.name.startswith(("LICENSE", "LICENCE"))]
+    title = files[0].read_text().strip().partition("\n")[0] if files else ""
+    return said["License-Expression"] or ", ".join(named) or old or title or "not said"
 
 
 def licences() -> str:

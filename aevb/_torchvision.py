@@ -84,7 +84,7 @@ def read_mnist(contents: dict[str, bytes]) -> list[Tensor]:
     return [train.data, train.targets, test.data, test.targets]
 
 
-def read_fashion_mnist(root: Path, download: bool) -> list[bytes]:
+def read_fashion_mnist(root: Path, download: bool) -> dict[Path, bytes]:
     r"""The four files of Fashion-MNIST, checked against torchvision's MD5s and uncompressed.
 
     Args:
@@ -102,7 +102,7 @@ def read_fashion_mnist(root: Path, download: bool) -> list[bytes]:
     except ImportError as error:
         raise DataError(f"Fashion-MNIST: {error}") from None
     mirror, raw = datasets.FashionMNIST.mirrors[0], root / "FashionMNIST" / "raw"
-    contents = []
+    contents = {}
     for name, md5 in datasets.FashionMNIST.resources:
         if download:
             try:  # a file that is there and sound is left alone
@@ -110,7 +110,7 @@ def read_fashion_mnist(root: Path, download: bool) -> list[bytes]:
             except (RuntimeError, OSError) as error:
                 reason = " ".join(str(error).split())
                 raise DataError(f"{mirror + name}: expected the file, found: {reason}") from None
-        contents.append(_read_compressed(raw / name, md5))
+        contents[raw / name] = _read_compressed(raw / name, md5)
     return contents
 
 

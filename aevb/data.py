@@ -12,7 +12,7 @@ downloaded unasked: :func:`fetch` does that, ``python -m aevb data`` calls it.
 import hashlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -174,13 +174,13 @@ def fashion_mnist(path: Path | None = None, *, download: bool = False) -> Datase
     """
     path = folder() if path is None else path
     contents = _torchvision.read_fashion_mnist(path / "fashion_mnist", download)
-    train, train_labels, test, test_labels = [_idx_tensor(content) for content in contents]
+    train, train_labels, test, test_labels = _idx_tensors(contents)
     return Dataset(
         name="fashion-mnist",
         train=train.reshape(len(train), -1).float().div_(255),
         test=test.reshape(len(test), -1).float().div_(255),
         image_shape=(28, 28),
-        sha256=hashlib.sha256(b"".join(contents)).hexdigest(),
+        sha256=hashlib.sha256(b"".join(contents.values())).hexdigest(),
         train_labels=train_labels,
         test_labels=test_labels,
     )
@@ -190,7 +190,7 @@ def load(name: str, path: Path | None = None) -> Dataset:
     r"""The data set of that name, one of :data:`NAMES`.
 
     Args:
-        name: ``"mnist"``, ``"frey-face"`` or ``"fashion-mnist"``.
+        name: ``"mnist"`` or ``"frey-face"``.
         path: the data folder; by default :func:`folder`.
 
     Raises:
@@ -334,6 +334,11 @@ def _mnist_tensors(path: Path) -> list[Tensor]:
     try:
         return _torchvision.read_mnist(contents)
     except (ImportError, OSError):  # no torchvision, or no room on the disk: the same without it
-        arrays = [_formats.idx(content, path / name) for name, content in contents.items()]
-        tensors = [torch.from_numpy(array.copy()) for array in arrays]
-        return [tensor if tensor.ndim > 1 else tensor.long() for tensor in tensors]
+        return _idx_tensors({path / name: content for name, content in contents.items()})
+
+
+def _idx_tensors(contents: Mapping[Path, bytes]) -> list[Tensor]:
+    """What the files hold; labels as whole numbers of torch's own kind."""
+    arrays = [_formats.idx(content, path) for path, content in contents.items()]
+    tensors = [torch.from_numpy(array.copy()) for array in arrays]
+    return [tensor if tensor.ndim > 1 else tensor.long() for tensor in tensors]
