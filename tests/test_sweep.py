@@ -8,9 +8,13 @@ import contextlib
 import itertools
 import os
 import random
+import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -194,14 +198,14 @@ def content(folder: Path) -> dict[str, Any]:
     return {record.name: (record.configuration, record.curves, record.weights) for record in found}
 
 
-def processes(folder: Path, words: str) -> list[int]:
-    """The processes whose results go to a folder and whose command has the words."""
+def processes(words: str, *environment: str) -> list[int]:
+    """The processes whose command has the words and whose environment has the settings."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            environment = (process / "environ").read_bytes().split(b"\0")
+            settings = (process / "environ").read_bytes().decode().split("\0")
             command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            if f"AEVB_RESULTS={folder}".encode() in environment and words in command:
+            if set(environment) <= set(settings) and words in command:
                 found.append(int(process.name))
     return found
 
@@ -252,7 +256,7 @@ def expected(mnist: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
-    kill(processes(tmp_path, ""))
+    kill(processes("", f"AEVB_RESULTS={tmp_path}"))
 
 
 @pytest.mark.slow
@@ -266,7 +270,7 @@ def test_after_a_kill_the_same_command_ends_as_if_there_had_been_none(
     time.sleep(random.uniform(0, 2))  # any moment will do: no seed
     before = {file: (file.read_bytes(), file.stat().st_ino) for file in places.glob("*.json")}
     words = {"a job": " run figure-2", "the scheduler": "bin/snakemake", "everything": ""}
-    kill(processes(folder, words[killed]))
+    kill(processes(words[killed], f"AEVB_RESULTS={folder}"))
     if killed == "everything":
         process.communicate(timeout=60)
     elif killed == "the scheduler":
@@ -316,3 +320,144 @@ def test_what_fails_is_named_with_its_last_words(folder: Path, snakemake: None) 
 def test_a_profile_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match="profile: expected local, slurm, kubernetes or a f"):
         sweep.launch([], str(tmp_path))
+
+
+# ---- On a cluster ---------------------------------------------------------------------------
+
+
+class Cluster:
+    """A real Slurm of two nodes, all of it on the loopback interface of this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.daemons = folder, dict[str, subprocess.Popen[bytes]]()
+        self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
+        self.mark = f"SLURM_CONF={folder}/slurm.conf"
+        ports = free_ports(3)
+        nodes = "\n".join(
+            f"NodeName={node} NodeHostname={os.uname().nodename} NodeAddr=127.0.0.1 Port={port} "
+            "CPUs=1 RealMemory=4000 State=UNKNOWN"
+            for node, port in zip(("node1", "node2"), ports[1:], strict=True)
+        )
+        (folder / "slurm.conf").write_text(f"""
+ClusterName=loopback
+SlurmctldHost={os.uname().nodename}(127.0.0.1)
+SlurmctldPort={ports[0]}
+SlurmUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CredType=cred/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SlurmdParameters=config_overrides
+MpiDefault=none
+ReturnToService=2
+SlurmdTimeout=10
+KillWait=2
+{nodes}
+PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+""")
+
+    def boot(self) -> None:
+        folder = self.folder
+        (folder / "state").mkdir()
+        (folder / "munge.key").write_bytes(os.urandom(1024))
+        (folder / "munge.key").chmod(0o600)
+        own = {"key-file": "key", "socket": "socket", "pid-file": "pid", "seed-file": "seed"}
+        told = [f"--{name}={folder}/munge.{suffix}" for name, suffix in own.items()]
+        self.start("munged", "--foreground", "--force", f"--log-file={folder}/munge.log", *told)
+        until((folder / "munge.socket").exists, "munged", 20)
+        self.start("slurmctld", "-D", "-c")
+        for node in ("node1", "node2"):
+            self.start("slurmd", "-D", "-N", node, called=node)
+        until(lambda: self.ask("sinfo", "-h", "-o", "%T %D") == "idle 2", "two idle nodes", 40)
+
+    def start(self, *command: str, called: str = "") -> None:
+        name = called or command[0]
+        with (self.folder / f"{name}.out").open("wb") as log:
+            self.daemons[name] = subprocess.Popen(
+                [shutil.which(command[0], path=SBIN) or command[0], *command[1:]],
+                env=os.environ | self.environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    def ask(self, *command: str) -> str:
+        environment = os.environ | self.environment
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True
+        ).stdout.strip()
+
+    def jobs_of(self, node: str) -> list[int]:
+        """The processes that run on a node, with Slurm's own that look after them."""
+        return processes("", f"SLURMD_NODENAME={node}", self.mark)
+
+    def kill(self, node: str) -> None:
+        """What a power cut does: the daemon and all that it started are gone."""
+        victims = self.jobs_of(node)
+        self.daemons[node].kill()
+        kill(victims)
+
+    def stop(self) -> None:
+        self.ask("scancel", "--user=root")
+        for daemon in reversed(self.daemons.values()):
+            daemon.kill()
+            daemon.wait()
+        kill(processes("", self.mark))
+
+
+SBIN = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+
+def free_ports(number: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for found in sockets:
+            found.bind(("127.0.0.1", 0))
+        return [found.getsockname()[1] for found in sockets]
+
+
+@pytest.fixture
+def cluster(snakemake: None) -> Iterator[Cluster]:
+    absent = [
+        name
+        for name in ("slurmctld", "slurmd", "sbatch", "munged")
+        if shutil.which(name, path=SBIN) is None
+    ]
+    if absent:
+        pytest.skip(f"Slurm is not installed: no {', '.join(absent)}")
+    if os.getuid() != 0:
+        pytest.skip("Slurm's daemons are started by root only")
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder:  # a socket's path must be short
+        found = Cluster(Path(folder))
+        try:
+            found.boot()
+            yield found
+        finally:
+            found.stop()
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_takes_no_run_with_it(
+    cluster: Cluster, folder: Path, expected: dict[str, Any]
+) -> None:
+    process = started(folder, "--profile=slurm", "--jobs=4", **cluster.environment)
+    until(
+        lambda: processes(" run figure-2", "SLURMD_NODENAME=node1", cluster.mark), "a run on node1"
+    )
+    cluster.kill("node1")
+
+    shown = finished(process)
+
+    assert "4 runs: all stored" in shown
+    assert cluster.ask("sinfo", "-h", "-o", "%T %D", "-n", "node1").startswith("down")
+    states = re.findall(r"JobState=(\w+)", cluster.ask("scontrol", "show", "job", "-o"))
+    assert sorted(states)[:4] == ["COMPLETED"] * 4
+    assert len(states) == 5, f"one job was lost and made again: {states}"
+    assert content(folder) == expected
+    assert not list(folder.rglob("*.lock"))

@@ -243,9 +243,7 @@ def _follow(process: subprocess.Popen[bytes], work: Sequence[Job], place: Path) 
         if len(done) > shown:
             shown = len(done)
             left = sum(job.seconds or 0 for job in work if job.name not in done)
-            print(
-                f"{shown} of {len(work)} jobs; projected work left: {left / 3600:.2f} h", flush=True
-            )
+            print(f"{shown} of {len(work)} jobs done; the rest: {_told(left)}", flush=True)
 
 
 def _snakemake() -> str:
