@@ -121,7 +121,6 @@ def _sweep(options: argparse.Namespace) -> None:
         settings,
         device=options.device,
         together=options.together,
-        python=options.python,
     )
     print(sweep.report(chosen, runs, work), flush=True)
     if options.dry_run or not work:
@@ -291,9 +290,6 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive,
         metavar="N",
         help="runs in one job (default 1; on a GPU as many as were measured at once)",
-    )
-    command.add_argument(
-        "--python", default=sys.executable, help="the jobs' interpreter (default: this one)"
     )
     command.add_argument(
         "--dry-run", action="store_true", help="say what would run, why and how long; run nothing"

@@ -5,7 +5,9 @@ The kills are real, of real runs on MNIST, small ones. What needs Snakemake is s
 """
 
 import contextlib
+import dataclasses
 import itertools
+import json
 import os
 import random
 import re
@@ -179,6 +181,27 @@ def test_the_projected_hours_are_those_of_the_page_on_speed() -> None:
     hours = cost.measured("bench").configuration["hours"]["figure-2"]
     found = sum(map(cost.core_seconds, experiments.grid("figure-2"))) / 3600
     assert hours < found < 1.05 * hours, "the evaluations and the starts come on top"
+
+
+def test_a_projection_is_held_against_the_usual_runs_on_a_processor() -> None:
+    usual = LowerBound("frey-face", samples=5_000, seed=3)
+    runs = [
+        (usual, "cpu", 7.0),
+        (dataclasses.replace(usual, seed=4), "some GPU", 1.0),
+        (dataclasses.replace(usual, hidden=10), "cpu", 1.0),
+    ]
+    records = [
+        results.Record(
+            "figure-2",
+            run.name,
+            dataclasses.asdict(run),
+            {"samples": [500, 4_000]},
+            {"device": device, "wall_seconds": seconds},
+        )
+        for run, device, seconds in runs
+    ]
+    projected = cost.core_seconds(dataclasses.replace(usual, samples=4_000))
+    assert cost.held_against(records) == {usual.name: (projected, 7.0)}
 
 
 def test_a_gpu_is_shared() -> None:
@@ -461,3 +484,70 @@ def test_a_node_that_dies_takes_no_run_with_it(
     assert len(states) == 5, f"one job was lost and made again: {states}"
     assert content(folder) == expected
     assert not list(folder.rglob("*.lock"))
+
+
+KUBECTL = """#!{python}
+# Stands in for kubectl and for the cluster behind it: does what a job's container would do.
+import json, os, pathlib, subprocess, sys
+place = pathlib.Path(os.environ["CLUSTER"])
+if sys.argv[1] == "create":
+    job = json.load(sys.stdin)
+    name = job["metadata"]["generateName"] + str(len(list(place.iterdir())))
+    (place / name).write_text(json.dumps(job))
+    command = job["spec"]["template"]["spec"]["containers"][0]["command"]
+    script = 'if "$@"; then echo 1/; else echo /1; fi >"$0.new"; mv "$0.new" "$0.ended"'
+    subprocess.Popen(["/bin/sh", "-c", script, place / name, *command], stdout=subprocess.DEVNULL)
+    print(name)
+elif sys.argv[1:3] == ["get", "job"]:
+    ended = place / (sys.argv[3] + ".ended")
+    if not (place / sys.argv[3]).exists():
+        sys.exit("Error from server (NotFound): jobs.batch not found")
+    print(ended.read_text() if ended.exists() else "/", end="")
+"""
+
+
+@pytest.mark.slow
+def test_kubernetes_is_told_what_each_job_needs(
+    folder: Path, snakemake: None, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "jobs").mkdir()
+    kubectl = folder / "bin" / "kubectl"
+    kubectl.parent.mkdir()
+    kubectl.write_text(KUBECTL.replace("{python}", sys.executable))
+    kubectl.chmod(0o755)
+    told = {"AEVB_IMAGE": "python:3.11", "AEVB_CLAIM": "work", "AEVB_MOUNT": "/work"}
+    path = f"{kubectl.parent}:{os.environ['PATH']}"
+    process = started(
+        folder, "--profile=kubernetes", CLUSTER=str(folder / "jobs"), PATH=path, **told
+    )
+    finished(process)
+    assert content(folder) == expected
+    jobs = [json.loads(file.read_text()) for file in sorted((folder / "jobs").glob("aevb-?"))]
+    assert jobs
+    for job in jobs:
+        pod = job["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        assert container["image"] == "python:3.11"
+        assert container["resources"]["requests"]["cpu"] == "1"
+        assert list(container["resources"]["limits"]) == ["memory"]
+        assert container["volumeMounts"] == [{"name": "shared", "mountPath": "/work"}]
+        assert pod["volumes"][0]["persistentVolumeClaim"] == {"claimName": "work"}
+        assert job["spec"]["activeDeadlineSeconds"] == 60 * sweep.LEAST_MINUTES
+
+
+def test_kubernetes_jobs_that_are_gone_have_failed_and_silence_is_not_the_end(
+    tmp_path: Path,
+) -> None:
+    status = sweep.HERE / "profiles" / "kubernetes" / "status"
+    for answer, meaning in {
+        "printf 1/": "success",
+        "printf /1": "failed",
+        "printf /": "running",
+        "echo '(NotFound): jobs.batch' >&2; exit 1": "failed",
+        "echo 'connection refused' >&2; exit 1": "running",
+    }.items():
+        (tmp_path / "kubectl").write_text(f"#!/bin/sh\n{answer}\n")
+        (tmp_path / "kubectl").chmod(0o755)
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        shown = subprocess.run([status, "job"], env=environment, capture_output=True, text=True)
+        assert shown.stdout.strip() == meaning, answer

@@ -81,7 +81,6 @@ def jobs(
     *,
     device: str = "cpu",
     together: int | None = None,
-    python: str = sys.executable,
 ) -> list[Job]:
     """Turn runs into jobs: on a processor each is a job, on a GPU many share one.
 
@@ -91,7 +90,6 @@ def jobs(
         device: ``cpu``, or ``cuda``.
         together: The runs in one job; by default 1 on a processor, and on a GPU as many as were
             ever measured at once.
-        python: The interpreter of the jobs.
 
     Raises:
         aevb.results.RecordError: If there is no measurement to project from.
@@ -112,7 +110,7 @@ def jobs(
             given = [figure, "--preset", preset, "--seed", *map(str, seeds), *settings]
             names = [e.name for e in batch]
             options = [*given, "--device", device, "--only", *names]
-            command = [*_environment(), python, "-m", "aevb", "run", *options]
+            command = [*_environment(), sys.executable, "-m", "aevb", "run", *options]
             name = f"{batch[0].figure}.{names[0]}" + (f".and-{len(batch) - 1}" * (len(batch) > 1))
             seconds = _seconds(batch, gpu)
             # What was not measured on a GPU is no slower there than on a core.

@@ -5,13 +5,16 @@ its curves, and the start. On a GPU many runs share a device, and what is measur
 a step of many at once: a run costs its share.
 """
 
+import functools
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from aevb import results
 from aevb._run import evaluations
-from aevb.experiments import Experiment, LowerBound, MarginalLikelihood, grid
+from aevb.experiments import Experiment, LowerBound, MarginalLikelihood, grid, specification
 
-__all__ = ["core_seconds", "gpu_seconds", "measured", "most_together"]
+__all__ = ["core_seconds", "gpu_seconds", "held_against", "measured", "most_together"]
 
 FORWARD = 1 / 3
 """What an evaluation of the bound costs of a training step: a step's products are one forward and
@@ -57,18 +60,19 @@ def core_seconds(experiment: Experiment, speeds: dict[str, Any] | None = None) -
 def _rate(experiment: Experiment, speeds: dict[str, Any]) -> float:
     """Training samples a second of the measured curve that is nearest to the run."""
     rates = speeds["rates"][experiment.figure]
-    alike = [
-        curve
-        for curve in grid(experiment.figure)
-        if curve.name in rates
-        and (curve.dataset, curve.algorithm) == (experiment.dataset, experiment.algorithm)
-    ]
 
-    def distance(curve: Experiment) -> tuple[int, int]:
+    def distance(curve: Experiment) -> tuple[bool, int, int]:
+        other = (curve.dataset, curve.algorithm) != (experiment.dataset, experiment.algorithm)
         images = [getattr(e, "n_train", 0) for e in (curve, experiment)]
-        return abs(images[0] - images[1]), abs(curve.latent_dim - experiment.latent_dim)
+        return other, abs(images[0] - images[1]), abs(curve.latent_dim - experiment.latent_dim)
 
-    return rates[min(alike, key=distance).name]
+    names = {curve: name for curve, name in _panels(experiment.figure).items() if name in rates}
+    return rates[names[min(names, key=distance)]]
+
+
+@functools.cache
+def _panels(figure: str) -> dict[Experiment, str]:
+    return {experiment: experiment.name for experiment in grid(figure)}
 
 
 def gpu_seconds(experiment: Experiment, speeds: dict[str, Any] | None = None) -> float | None:
@@ -96,3 +100,25 @@ def most_together(speeds: dict[str, Any] | None = None) -> int:
     """The most runs at once that were measured on one GPU."""
     groups = (speeds or measured("gpu").configuration)["groups"]
     return max(group["runs"] for group in groups.values())
+
+
+def held_against(records: Sequence[results.Record]) -> dict[str, tuple[float, float]]:
+    """The seconds that finished runs were projected to take, and those that they took.
+
+    Args:
+        records: Runs of Figures 2 and 3. Those with settings that are not their panel's are left
+            out, and those that were made on a GPU.
+
+    Returns:
+        For each run that is left its projected and its real seconds. What else the machine had to
+        do is in the second only.
+    """
+    found = {}
+    for record in records:
+        run = specification(record)
+        usual = replace(run, seed=0, samples=10**6, keep_weights=True)
+        panels = (replace(e, samples=10**6, keep_weights=True) for e in _panels(record.figure))
+        if record.provenance["device"] == "cpu" and usual in panels:
+            made = replace(run, samples=int(record.curves["samples"][-1]))
+            found[record.name] = core_seconds(made), record.provenance["wall_seconds"]
+    return found
