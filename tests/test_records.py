@@ -86,6 +86,15 @@ def train(folder: Path) -> None:
     experiments.run_together([EXPERIMENT], folder, force=False, progress=False)
 
 
+def alone(record: Path) -> None:
+    """Fail if another process is in the same place."""
+    for _ in range(5):
+        with _records.exclusively([record]):
+            record.with_suffix(".busy").mkdir()
+            time.sleep(0.02)
+            record.with_suffix(".busy").rmdir()
+
+
 @pytest.fixture(scope="module")
 def start() -> Callable[..., Any]:
     """Start a function in a process of its own, forked from one that has the imports done."""
@@ -118,6 +127,15 @@ def test_a_second_process_waits_for_the_first(
     process.join()
     assert "a: waits: another process is at it" in capfd.readouterr().err
     assert list(record.parent.iterdir()) == [], "locks stay behind"
+
+
+def test_nobody_is_let_in_by_a_lock_that_was_taken_away(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    processes = [start(alone, tmp_path / "a.json") for _ in range(6)]
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
 
 
 def test_a_killed_holder_and_the_file_it_leaves_hold_up_nobody(

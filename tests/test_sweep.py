@@ -171,6 +171,11 @@ def test_the_cost_is_samples_at_the_measured_rate_and_a_little() -> None:
         training = experiment.samples / rate
         extra = cost.core_seconds(experiment) - training
         assert 0 < extra < 0.3 * training
+    short = LowerBound(latent_dim=20, preset="smoke")  # evaluated twice, on 20,000 images
+    rate = speeds["rates"]["figure-2"]["mnist-aevb-nz20-seed0"]
+    forward = 2 * 20_000 / 3  # a third of a step's work
+    start = sum(speeds["start_up"].values())
+    assert cost.core_seconds(short) == pytest.approx(start + (10_000 + forward) / rate)
     alike = LowerBound(latent_dim=2), LowerBound(latent_dim=3)  # N_z = 2 was not measured
     assert cost.core_seconds(alike[0]) == cost.core_seconds(alike[1])
     em = [MarginalLikelihood(algorithm="mcem", n_train=n) for n in (1_000, 50_000)]
