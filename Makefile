@@ -3,12 +3,15 @@
 
 PYTHON ?= python3
 PRESET ?= paper
+PROFILE ?= local
+SWEEP ?=
 NOTEBOOKS ?= $(wildcard book/*.ipynb)
 
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 INSTALLED := $(VENV)/installed
+SWEEPER := .venv-sweep/installed
 DATA := $(or $(AEVB_DATA),data)
 FETCHED := _build/fetched
 FIGURES := $(wildcard book/figure_*.ipynb)
@@ -19,7 +22,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env data book pdf links figures smoke outputs readme bench test lint audit format constraints clean
+.PHONY: help env data book pdf links figures smoke sweep outputs readme bench test lint audit format constraints clean
 
 help: ## Explain every target (the default)
 	@echo 'make TARGET, where TARGET is one of'
@@ -28,7 +31,9 @@ help: ## Explain every target (the default)
 	@echo
 	@echo 'Settings, given as NAME=value:'
 	@echo '  PYTHON       the interpreter that makes .venv, 3.11 or newer (now: $(PYTHON))'
-	@echo '  PRESET       of `make figures`: smoke (seconds), quick (minutes), paper (now: $(PRESET))'
+	@echo '  PRESET       of `make figures` and `make sweep`: smoke (seconds), quick (minutes), paper (now: $(PRESET))'
+	@echo '  PROFILE      of `make sweep`: local, slurm, kubernetes (now: $(PROFILE))'
+	@echo '  SWEEP        more of `make sweep`, such as SWEEP="--seed 0-9 --dry-run"'
 	@echo '  NOTEBOOKS    of `make outputs` (now: all)'
 	@echo 'Environment: AEVB_DATA, the folder of the data sets (by default data/).'
 
@@ -57,6 +62,15 @@ $(INSTALLED): requirements.in constraints.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@mkdir -p $(VENV)/etc/ipython  # every kernel warns that loopback is not encrypted
 	@echo 'c.IPKernelApp.log_level = "ERROR"' > $(VENV)/etc/ipython/ipython_kernel_config.py
+	@touch $@
+
+# Snakemake pins packages otherwise than the book does, so it lives beside it.
+$(SWEEPER): aevb/sweep/requirements.txt | $(INSTALLED)
+	@echo 'setting up .venv-sweep'
+	@"$(PYTHON)" -m venv --clear .venv-sweep
+	@{ test -x $(BIN)/uv && UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" $(BIN)/uv pip install \
+	    --quiet --python .venv-sweep/bin/python -r $<; } \
+	  || .venv-sweep/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 data: $(INSTALLED) ## Fetch MNIST and Frey Face, where they are not there yet; check their SHA-256
@@ -94,6 +108,9 @@ figures: $(INSTALLED) $(FETCHED) ## Run every figure's notebook at PRESET, into 
 smoke: ## Run every figure's notebook at the smoke preset: really trains, in seconds
 	@$(MAKE) --no-print-directory figures PRESET=smoke
 
+sweep: $(INSTALLED) $(SWEEPER) $(FETCHED) ## Run what is missing of the experiments' grids: on all cores, or PROFILE
+	@$(BIN)/python -m aevb sweep --preset $(PRESET) --profile $(PROFILE) $(SWEEP)
+
 outputs: $(INSTALLED) $(FETCHED) ## Run NOTEBOOKS and store the outputs of their checked cells, and only those
 	@$(BIN)/python -m aevb.notebooks store $(NOTEBOOKS)
 
@@ -108,6 +125,7 @@ bench: $(INSTALLED) $(FETCHED) ## Measure the speed of training against what thi
 # The book first: some tests look at the built pages. A notebook's cells share a kernel, and so
 # must run in one process: --dist loadfile.
 test: book ## Build the book, then run all tests: package, notebooks, pages in a browser
+	@$(MAKE) --no-print-directory $(SWEEPER) || echo 'no Snakemake: the tests of a sweep are skipped'
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED) ## Check style, types and the notebooks' rules

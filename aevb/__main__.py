@@ -5,7 +5,6 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from aevb import (
     gpu_benchmark,
     reference,
     results,
+    sweep,
     training,
 )
 
@@ -87,7 +87,7 @@ def _data(options: argparse.Namespace) -> None:
 def _list(options: argparse.Namespace) -> None:
     for figure in experiments.FIGURES:
         print(figure)
-        for experiment in experiments.grid(figure, options.preset, options.seed):
+        for experiment in experiments.select([figure], options.preset, _seeds(options)):
             record = experiments.stored(experiment)
             if record is None:
                 print(f"  {experiment.name:<34} no record")
@@ -101,31 +101,72 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    grid = experiments.grid(options.figure, options.preset, options.seed)
-    known = {field.name for experiment in grid for field in fields(experiment)}
-    given = {name: getattr(options, name) for name in (*_CHOICES, *_SETTINGS)}
-    given = {name: value for name, value in given.items() if value is not None}
-    for name in given.keys() - known:
-        raise experiments.ExperimentError(f"{options.figure}: it has no setting {name}")
-    wanted = {name: given.pop(name) for name in _CHOICES if name in given}
-    chosen = [e for e in grid if all(getattr(e, name) == wanted[name] for name in wanted)]
-    if not chosen:
-        panels = ", ".join(experiment.selection for experiment in grid)
-        found = ", ".join(f"{name} {value}" for name, value in wanted.items())
-        raise experiments.ExperimentError(
-            f"{options.figure}: expected one of {panels}; found {found}"
-        )
+    chosen = list(_chosen([options.figure], options))
+    if options.only:
+        named = {experiment.name: experiment for experiment in chosen}
+        for name in options.only:
+            experiments.one_of(f"{options.figure}: only", name, named)
+        chosen = [named[name] for name in options.only]
     missing = []
-    for experiment in [replace(experiment, **given) for experiment in chosen]:
-        before = experiments.stored(experiment)
-        if before and before.curves["samples"][-1] >= experiment.samples and not options.force:
-            print(f"{before.path}: there already; --force trains it again")
-        else:
+    for experiment in chosen:
+        if options.force or experiments.lacking(experiment):
             missing.append(experiment)
+        else:
+            there = experiments.stored(experiment)
+            print(f"{there and there.path}: there already; --force trains it again")
     alone = options.device == "cpu"  # one run fills a processor; a GPU has room for a figure
     for batch in [[experiment] for experiment in missing] if alone else [missing]:
-        for record in experiments.run_together(batch, device=options.device):
+        for record in experiments.run_together(batch, device=options.device, force=options.force):
             print(f"{record.path}: test {record.curves['test'][-1]:.2f} nats", flush=True)
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    chosen = _chosen(options.figure or list(experiments.FIGURES), options)
+    runs = sweep.missing(chosen)
+    settings = [f"--{name.replace('_', '-')}={value}" for name, value in _given(options).items()]
+    work = sweep.jobs(
+        runs,
+        settings,
+        device=options.device,
+        together=options.together,
+    )
+    print(sweep.report(chosen, runs, work), flush=True)
+    if options.dry_run or not work:
+        return
+    failed = sweep.launch(work, options.profile, options.jobs, device=options.device)
+    left = sweep.missing(chosen)
+    if left:
+        said = [f"{name}: {words}" for name, words in failed.items()]
+        more = [f"and {len(said) - 3} more"] if len(said) > 3 else []
+        raise experiments.ExperimentError(
+            f"sweep: expected {len(chosen)} records, found {len(chosen) - len(left)}; the same "
+            f"command goes on. {'; '.join(said[:3] + more)}"
+        )
+    print(f"{len(chosen)} runs: all stored")
+
+
+def _chosen(
+    figures: Sequence[str], options: argparse.Namespace
+) -> dict[experiments.Experiment, str]:
+    """The experiments that the options choose, and the figure that each is found in."""
+    wanted = {name: getattr(options, name) for name in _CHOICES}
+    return experiments.select(
+        figures,
+        options.preset,
+        _seeds(options),
+        {name: values for name, values in wanted.items() if values is not None},
+        _given(options),
+    )
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings that were given."""
+    given = {name: getattr(options, name) for name in _SETTINGS}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _seeds(options: argparse.Namespace) -> list[int]:
+    return list(dict.fromkeys(seed for seeds in options.seed for seed in seeds))
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -191,10 +232,10 @@ def _device(text: str) -> str:
 
 
 _CHOICES: dict[str, Any] = {
-    "dataset": {"choices": experiments.LATENT_DIMS, "help": "only this data set"},
-    "algorithm": {"choices": experiments.ALGORITHMS, "help": "only this algorithm"},
-    "latent_dim": {"type": int, "metavar": "N_Z", "help": "only this latent dimension"},
-    "n_train": {"type": int, "metavar": "N", "help": "only this number of training images"},
+    "dataset": {"choices": experiments.LATENT_DIMS, "help": "only these data sets"},
+    "algorithm": {"choices": experiments.ALGORITHMS, "help": "only these algorithms"},
+    "latent_dim": {"type": int, "metavar": "N_Z", "help": "only these latent dimensions"},
+    "n_train": {"type": int, "metavar": "N", "help": "only these numbers of training images"},
 }
 """What chooses among the panels of a figure."""
 _SETTINGS: dict[str, Any] = {
@@ -250,15 +291,8 @@ def _parser() -> argparse.ArgumentParser:
         "--latent-dim 20 --samples 1e7",
     )
     command.add_argument("figure", choices=experiments.FIGURES)
-    _add_preset(command)
-    for name, settings in _CHOICES.items():
-        command.add_argument(f"--{name.replace('_', '-')}", **settings)
-    for name, kind in _SETTINGS.items():
-        command.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=kind,
-            help=f"another {name.replace('_', ' ')} than the figure's",
-        )
+    _add_selection(command)
+    command.add_argument("--only", nargs="+", metavar="NAME", help="only the runs of these names")
     command.add_argument(
         "--device",
         type=_device,
@@ -267,6 +301,41 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--force", action="store_true", help="train what is stored already, too")
     command.set_defaults(command=_run)
+
+    command = commands.add_parser(
+        "sweep",
+        help="run what is missing of many figures and seeds, on all cores or on a cluster",
+        description="Make every run that is missing, has another configuration now, or is shorter "
+        "than asked: each a job of its own, on all cores of this machine or on a cluster. What is "
+        "stored is left alone, so the same command goes on after an interruption. `make sweep` "
+        "sets up what it needs.",
+        epilog="Example: python -m aevb sweep --figure figure-2 --seed 0-9 --samples 1e6 --dry-run",
+    )
+    command.add_argument(
+        "--figure", nargs="+", choices=experiments.FIGURES, help="only these figures"
+    )
+    _add_selection(command)
+    command.add_argument(
+        "--device", default="cpu", help="cuda: on GPUs, many runs on each (default cpu)"
+    )
+    command.add_argument(
+        "--profile",
+        default="local",
+        help=f"{', '.join(sweep.PROFILES)}, or the folder of a Snakemake profile (default local)",
+    )
+    command.add_argument(
+        "--jobs", type=_positive, metavar="N", help="jobs at once (default: one a core, here)"
+    )
+    command.add_argument(
+        "--together",
+        type=_positive,
+        metavar="N",
+        help="runs in one job (default 1; on a GPU as many as were measured at once)",
+    )
+    command.add_argument(
+        "--dry-run", action="store_true", help="say what would run, why and how long; run nothing"
+    )
+    command.set_defaults(command=_sweep)
 
     command = commands.add_parser(
         "compare",
@@ -318,7 +387,39 @@ def _add_preset(command: argparse.ArgumentParser) -> None:
         default="paper",
         help="smoke: seconds a figure; quick: minutes; paper: the paper's budget (default)",
     )
-    command.add_argument("--seed", type=int, default=0, help="the seed of the runs (default 0)")
+    command.add_argument(
+        "--seed",
+        type=_range,
+        nargs="+",
+        default=[range(1)],
+        metavar="N",
+        help="the seeds of the runs: numbers, or ranges such as 0-9 (default 0)",
+    )
+
+
+def _add_selection(command: argparse.ArgumentParser) -> None:
+    _add_preset(command)
+    for name, settings in _CHOICES.items():
+        command.add_argument(f"--{name.replace('_', '-')}", nargs="+", **settings)
+    for name, kind in _SETTINGS.items():
+        command.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=kind,
+            help=f"another {name.replace('_', ' ')} than the figure's",
+        )
+
+
+def _range(text: str) -> range:
+    """A seed, or a range of them with both its ends."""
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from aevb import (
+    _records,
     auto_encoding,
     data,
     marginal_likelihood,
@@ -35,7 +36,7 @@ from aevb._specification import (
 from aevb.adagrad import Adagrad
 from aevb.precision import bfloat16_products
 
-__all__ = ["ALGORITHMS", "MODELS", "run", "run_together", "start", "step_of"]
+__all__ = ["ALGORITHMS", "MODELS", "evaluations", "run", "run_together", "start", "step_of"]
 
 MODELS = {"mnist": models.bernoulli_vae, "frey-face": models.gaussian_vae}
 ALGORITHMS: dict[str, Any] = {
@@ -88,6 +89,7 @@ def run_together(
     path: Path | None = None,
     *,
     device: torch.device | str = "cpu",
+    force: bool = True,
     progress: bool | None = None,
 ) -> list[results.Record]:
     """Train several experiments at once, on one device, and store the record of each.
@@ -97,6 +99,8 @@ def run_together(
         path: As for :func:`run`.
         device: ``cpu``, or ``cuda`` for a GPU. There a run has the same initial parameters and
             other minibatches and noise: another curve, as of another seed.
+        force: Whether to train also what is stored already, just as it is asked for. Another
+            process may have stored it meanwhile: this one waits for whoever trains the same run.
         progress: As for :func:`run`.
 
     Returns:
@@ -107,13 +111,17 @@ def run_together(
     """
     device = _available(device)
     datasets: dict[str, data.Dataset] = {}
-    shared = {"together": len(experiments)} if len(experiments) > 1 else {}
-    runs = [
-        _stored(e, path or results.folder(e.preset), device, datasets, shared, progress)
-        for e in experiments
-    ]
-    with _one_thread():
-        return training.together(runs, device)
+    with _records.exclusively([_records.place(e, path) for e in experiments]):
+        there = {} if force else _records.done(experiments, path)
+        missing = [e for e in experiments if e not in there]
+        shared = {"together": len(missing)} if len(missing) > 1 else {}
+        runs = [
+            _stored(e, path or results.folder(e.preset), device, datasets, shared, progress)
+            for e in missing
+        ]
+        with _one_thread():
+            made = dict(zip(missing, training.together(runs, device), strict=True))
+    return [(there | made)[e] for e in experiments]
 
 
 def _stored(
@@ -233,6 +241,11 @@ def _schedule(experiment: Experiment) -> list[int]:
     if isinstance(experiment, MarginalLikelihood):
         return training.at(LIKELIHOOD_PLACES, experiment.samples, experiment.per_step)
     return training.schedule(experiment.samples, experiment.per_step)
+
+
+def evaluations(experiment: Experiment) -> int:
+    """At how many places the curves of an experiment are evaluated."""
+    return len(_schedule(experiment))
 
 
 def _evaluate(

@@ -5,11 +5,13 @@ seconds; ``quick`` shows the shape of the curves in minutes; ``paper`` is the pa
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from aevb import models, results
+from aevb._records import lacking, specification, stored
 from aevb._run import ALGORITHMS, MODELS, run, run_together, start, step_of
 from aevb._specification import (
     LATENT_DIMS,
@@ -40,11 +42,14 @@ __all__ = [
     "figure_4",
     "figure_5",
     "grid",
+    "lacking",
+    "one_of",
     "paper_samples",
     "reproduce",
     "rerun",
     "run",
     "run_together",
+    "select",
     "specification",
     "start",
     "step_of",
@@ -104,15 +109,49 @@ def grid(figure: str, preset: str = "paper", seed: int = 0) -> Sequence[Experime
     return FIGURES[figure](preset, seed)
 
 
-def stored(experiment: Experiment, path: Path | None = None) -> results.Record | None:
-    """The record of an experiment, whatever the number of samples it has come to, or ``None``.
+def select(
+    figures: Sequence[str],
+    preset: str = "paper",
+    seeds: Sequence[int] = (0,),
+    choices: Mapping[str, Collection[Any]] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> dict[Experiment, str]:
+    """The experiments of several figures, each once, with the first figure that has it.
+
+    Args:
+        figures: Their names.
+        preset: ``smoke``, ``quick`` or ``paper``.
+        seeds: The seeds of the runs.
+        choices: For some fields the values to choose, such as ``{"latent_dim": [3, 5]}``.
+        settings: Fields to be set otherwise than in the figure.
 
     Raises:
-        aevb.results.RecordError: If it is there but damaged.
+        ExperimentError: If a name or a value is unknown, or nothing is chosen.
     """
-    path = path or results.folder(experiment.preset)
-    file = path / experiment.figure / f"{experiment.name}.json"
-    return results.load(file) if file.exists() else None
+    wanted, given = dict(choices or {}), dict(settings or {})
+    panels: dict[Experiment, str] = {}
+    for figure in figures:
+        for seed in seeds:
+            for experiment in grid(figure, preset, seed):
+                panels.setdefault(experiment, figure)
+    known = [{field.name for field in fields(experiment)} for experiment in panels]
+    for names, has in ((wanted, any), (given, all)):
+        for name in names:
+            if not has(name in fields_of for fields_of in known):
+                raise ExperimentError(f"{', '.join(figures)}: it has no setting {name}")
+    chosen = {
+        experiment: figure
+        for experiment, figure in panels.items()
+        if all(getattr(experiment, name, None) in values for name, values in wanted.items())
+    }
+    found = {name: {getattr(e, name, None) for e in chosen} for name in wanted}
+    if not chosen or any(set(values) - found[name] for name, values in wanted.items()):
+        told = dict.fromkeys(experiment.selection for experiment in panels)
+        asked = ", ".join(f"{name} {value}" for name, vs in wanted.items() for value in vs)
+        raise ExperimentError(
+            f"{', '.join(figures)}: expected one of {', '.join(told)}; found {asked}"
+        )
+    return {replace(experiment, **given): figure for experiment, figure in chosen.items()}
 
 
 def reproduce(
@@ -144,21 +183,10 @@ def reproduce(
                 f"{experiment.name}: no such record. Make it with: python -m aevb run {figure}"
                 f" {experiment.selection} --seed {experiment.seed}"
             )
-        found.append(record or run(experiment, path, progress=progress))
+        if record is None:  # unless another process makes it meanwhile
+            (record,) = run_together([experiment], path, force=False, progress=progress)
+        found.append(record)
     return found
-
-
-def specification(record: results.Record) -> Experiment:
-    """The experiment that a record is of. What it does not mention is as it was at its time.
-
-    Raises:
-        ExperimentError: If the record is of another kind of run.
-    """
-    kinds = {kind.figure: kind for kind in (LowerBound, MarginalLikelihood)}
-    one_of(f"{record.name}: figure", record.figure, kinds)
-    kind = kinds[record.figure]
-    known = {field.name for field in fields(kind)}
-    return kind(**{k: v for k, v in record.settings.items() if k in known})
 
 
 def rerun(

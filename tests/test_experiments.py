@@ -527,7 +527,7 @@ def test_a_wrong_setting_of_figure_3_is_refused(settings: dict[str, Any], messag
 def test_reproduce_says_how_to_make_a_missing_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiments, "run", None)  # it must not train a paper run
+    monkeypatch.setattr(experiments, "run_together", None)  # it must not train a paper run
     for figure in experiments.FIGURES:
         with pytest.raises(experiments.ExperimentError) as error:
             experiments.reproduce(figure, seed=3, path=tmp_path)
@@ -535,9 +535,9 @@ def test_reproduce_says_how_to_make_a_missing_record(
         first = experiments.grid(figure, "paper", 3)[0]
         assert message.startswith(f"{first.name}: no such record. Make it with: python -m aevb ")
         options = __main__._parser().parse_args(shlex.split(message.split("-m aevb ")[1]))
-        assert (options.figure, options.seed) == (figure, 3)
+        assert (options.figure, options.seed) == (figure, [range(3, 4)])
         for name in ("algorithm", "n_train" if figure == "figure-3" else "latent_dim"):
-            assert getattr(options, name) == getattr(first, name)
+            assert getattr(options, name) == [getattr(first, name)]
 
 
 @pytest.fixture
@@ -564,7 +564,7 @@ def test_reproduce_trains_what_is_missing_and_no_more(
     assert records[0] == first
     assert all(record.path.parent == tmp_path / "smoke" / "figure-2" for record in records)
 
-    monkeypatch.setattr(experiments, "run", None)
+    monkeypatch.setattr(experiments, "run_together", None)
     assert experiments.reproduce("figure-4", "smoke") == records
     with pytest.raises(experiments.ExperimentError, match="no such record"):
         experiments.reproduce("figure-4", "paper")  # a smoke run does not pass for one
@@ -578,7 +578,7 @@ def test_reproduce_takes_the_stored_paper_records_however_far_they_are(
 ) -> None:
     shorter = [replace(experiment, samples=500) for experiment in small_grid()]
     stored = [experiments.run(experiment, tmp_path, progress=False) for experiment in shorter]
-    monkeypatch.setattr(experiments, "run", None)
+    monkeypatch.setattr(experiments, "run_together", None)
 
     assert experiments.reproduce("figure-4", path=tmp_path) == stored
     assert experiments.stored(small_grid()[0], tmp_path) == stored[0]
@@ -797,11 +797,20 @@ def test_only_what_is_there_can_be_made_again(synthetic: data.Dataset, tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["mnist-aevb-nz20-seed1", "mnist-wake-sleep-nz3-seed0", "frey-face-aevb-nz2-seed0"]
+    ("name", "tolerance"),
+    [
+        ("mnist-aevb-nz20-seed1", 0.05),
+        ("mnist-wake-sleep-nz3-seed0", 1.0),
+        ("frey-face-aevb-nz2-seed0", 0.05),
+    ],
 )
-def test_committed_records_are_made_again(name: str) -> None:
-    """Other machines and versions round otherwise, and training spreads it: hence a tolerance."""
+def test_committed_records_are_made_again(name: str, tolerance: float) -> None:
+    """Other machines and versions round otherwise, and training spreads it: hence a tolerance.
+
+    Wake-sleep draws pixels: where rounding turns one, the next step is another. From one make of
+    processor to another that was 0.5 nats, while the curve climbs by 330.
+    """
     real(name.split("-aevb")[0].split("-wake")[0])
     record = results.load(results.ROOT / "book" / "results" / "figure-2" / f"{name}.json")
     found = experiments.rerun(record, 20_000, progress=False)
-    assert max(found.values()) < 0.05
+    assert max(found.values()) < tolerance

@@ -1,5 +1,6 @@
 """The command line: what it prints, what it refuses, how it ends."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -201,7 +202,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_record(
     assert not list(records.rglob("*.partial"))
 
 
-@pytest.mark.parametrize("command", ["data", "list", "run", "compare"])
+@pytest.mark.parametrize("command", ["data", "list", "run", "sweep", "compare"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])
@@ -212,7 +213,7 @@ def test_the_console_script_is_the_module() -> None:
     script = shutil.which("aevb", path=str(Path(sys.executable).parent))
     assert script is not None
     shown = subprocess.run([script, "--help"], capture_output=True, text=True, check=True).stdout
-    for name in ("data", "list", "run", "compare"):
+    for name in ("data", "list", "run", "sweep", "compare"):
         assert f"\n    {name}" in shown
 
 
@@ -237,3 +238,27 @@ def test_data_without_frey_face_warns_and_succeeds(
     monkeypatch.setattr(data, "fetch", fail)
     assert main(["data"]) == 1
     assert "train-images" in capsys.readouterr().err
+
+
+def test_only_the_named_runs_are_trained(
+    records: Path, frey_face: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    several = [option for option in TINY if not option.startswith("--latent-dim")]
+    names = [f"frey-face-aevb-nz{n}-hidden-5-seed{seed}" for n, seed in ((2, 4), (5, 3))]
+    assert main([*several, "--latent-dim", "2", "5", "--seed", "3-4", "--only", *names]) == 0
+    capsys.readouterr()
+    assert sorted(file.stem for file in records.rglob("*.json")) == names
+    assert main([*several, "--latent-dim=2", "--only", "nz7"]) == 1
+    assert "figure-2: only: expected one of frey-face-aevb-nz2-hid" in capsys.readouterr().err
+
+
+def test_a_record_of_another_configuration_is_trained_again(
+    records: Path, frey_face: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(TINY) == 0
+    [path] = records.rglob("*.json")
+    before = results.load(path)
+    other = dataclasses.replace(before, configuration=before.configuration | {"warm_up": 3})
+    results.save(dataclasses.replace(other, path=None), records / "smoke")
+    assert main(TINY) == 0
+    assert results.load(path).configuration == before.configuration

@@ -209,3 +209,17 @@ def test_a_python_that_is_not_there_is_refused(tmp_path: Path) -> None:
     done = make("env", "PYTHON=python0.1", f"VENV={tmp_path / 'venv'}")
     assert done.returncode != 0
     assert "python0.1 not found: install Python 3.11 or newer" in done.stderr
+
+
+def test_the_environment_of_a_sweep_is_pinned_as_a_whole() -> None:
+    pinned = pins("aevb/sweep/requirements.txt")
+    for name in ("snakemake", "snakemake-executor-plugin-cluster-generic", "pulp", "packaging"):
+        assert name in pinned
+    found = (
+        subprocess.run(
+            [ROOT / ".venv-sweep/bin/snakemake", "--version"], capture_output=True, text=True
+        )
+        if (ROOT / ".venv-sweep/bin/snakemake").exists()
+        else None
+    )
+    assert found is None or Version(found.stdout) == pinned["snakemake"]

@@ -1,0 +1,135 @@
+r"""The record of an experiment: whether it is there, and that one process at a time makes it."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from aevb import results
+from aevb._specification import Experiment, LowerBound, MarginalLikelihood, one_of
+
+__all__ = ["done", "exclusively", "lacking", "place", "specification", "stored"]
+
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+FREE = ("samples", "keep_weights")
+"""Fields that do not decide a curve: how long it is, and what is kept beside it."""
+
+
+def place(experiment: Experiment, path: Path | None = None) -> Path:
+    """The file of an experiment's record, whether or not it is there."""
+    path = path or results.folder(experiment.preset)
+    return path / experiment.figure / f"{experiment.name}.json"
+
+
+def stored(experiment: Experiment, path: Path | None = None) -> results.Record | None:
+    """The record of an experiment, whatever the number of samples it has come to, or ``None``.
+
+    Raises:
+        aevb.results.RecordError: If it is there but damaged.
+    """
+    file = place(experiment, path)
+    return results.load(file) if file.exists() else None
+
+
+def specification(record: results.Record) -> Experiment:
+    """The experiment that a record is of. What it does not mention is as it was at its time.
+
+    Raises:
+        ExperimentError: If the record is of another kind of run.
+    """
+    kinds = {kind.figure: kind for kind in (LowerBound, MarginalLikelihood)}
+    one_of(f"{record.name}: figure", record.figure, kinds)
+    kind = kinds[record.figure]
+    known = {field.name for field in fields(kind)}
+    return kind(**{k: v for k, v in record.settings.items() if k in known})
+
+
+def lacking(experiment: Experiment, path: Path | None = None) -> str:
+    """Why an experiment has to be run; empty where its record has all that is asked for.
+
+    There is no record, it is of another configuration (the usual value of a setting was another
+    one when it was made), or it has come less far.
+
+    Raises:
+        aevb.results.RecordError: If the record is there but damaged.
+    """
+    record = stored(experiment, path)
+    if record is None:
+        return "missing"
+    found, wanted = asdict(specification(record)), asdict(experiment)
+    changed = [k for k in wanted if k not in FREE and found[k] != wanted[k]]
+    if changed:
+        told = ", ".join(f"{name} {found[name]}, now {wanted[name]}" for name in changed)
+        return f"configuration changed: {told}"
+    whole = experiment.samples // experiment.per_step * experiment.per_step
+    reached = int(record.curves["samples"][-1])
+    return f"{reached:,} samples of {whole:,}" if reached < whole else ""
+
+
+def done(
+    experiments: Sequence[Experiment], path: Path | None = None
+) -> dict[Experiment, results.Record]:
+    """The records that need not be made, those of the experiments that lack nothing."""
+    records = {e: stored(e, path) for e in experiments if not lacking(e, path)}
+    return {e: record for e, record in records.items() if record is not None}
+
+
+@contextlib.contextmanager
+def exclusively(files: Sequence[Path]) -> Iterator[None]:
+    """Be the only process that makes these records; wait for whoever makes one of them now.
+
+    A lock is an empty file beside the record, which goes with it. The system releases it when its
+    holder ends in whatever way, so that one that is left behind by a kill locks nothing. On a file
+    system that has no locks there is a warning and no waiting: the same run, made twice at once,
+    has the same curve.
+
+    Args:
+        files: The records' files. Their folders are made.
+
+    Raises:
+        OSError: If a lock cannot be made.
+    """
+    with contextlib.ExitStack() as held:
+        for file in sorted(set(files)):  # everyone in the same order: nobody waits in a circle
+            held.enter_context(_locked(file.with_suffix(".lock")))
+        yield
+
+
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    told = False
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not told:
+                    print(f"{file.stem}: waits: another process is at it", file=sys.stderr)
+                told = True
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                os.close(descriptor)
+                raise
+            print(f"{file}: warning: no locks on this file system: {error}", file=sys.stderr)
+        if _is(file, descriptor):
+            break
+        os.close(descriptor)  # its last holder took it away
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)  # before it is released: whoever waits sees that it is gone
+        os.close(descriptor)
+
+
+def _is(file: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(file), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
