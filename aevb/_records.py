@@ -41,7 +41,8 @@ def specification(record: results.Record) -> Experiment:
     Raises:
         ExperimentError: If the record is of another kind of run.
     """
-    kinds = {kind.figure: kind for kind in (LowerBound, MarginalLikelihood)}
+    kinds: dict[str, type[Experiment]] = {k.figure: k for k in (LowerBound, MarginalLikelihood)}
+    kinds["devices"] = LowerBound  # the same runs, made on another device as well
     one_of(f"{record.name}: figure", record.figure, kinds)
     kind = kinds[record.figure]
     known = {field.name for field in fields(kind)}

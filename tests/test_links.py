@@ -90,6 +90,6 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
 
 
 def test_links_elsewhere_are_asked_for_by_the_week() -> None:
-    workflow = (ROOT / ".github" / "workflows" / "links.yml").read_text()
+    workflow = (ROOT / ".github" / "workflows" / "weekly.yml").read_text()
     assert re.search(r"cron: ['\"]", workflow)
     assert "make links" in workflow
