@@ -188,7 +188,7 @@ def _dataset(
         if pixels == "thresholded":
             binary = [(x > 0.5).to(x.dtype) for x in (whole.train, whole.test)]
             whole = whole._replace(train=binary[0], test=binary[1])
-        datasets[key] = whole._replace(train=whole.train.to(device), test=whole.test.to(device))
+        datasets[key] = whole.to(device)
     whole = datasets[key]
     if isinstance(experiment, MarginalLikelihood):
         return whole._replace(train=whole.train[: experiment.n_train])

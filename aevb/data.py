@@ -66,6 +66,10 @@ class Dataset(NamedTuple):
     train_labels: Tensor | None = None
     test_labels: Tensor | None = None
 
+    def to(self, device: torch.device | str) -> "Dataset":
+        """The same, with the images on a device."""
+        return self._replace(train=self.train.to(device), test=self.test.to(device))
+
 
 def folder() -> Path:
     r"""The data folder: ``AEVB_DATA``, else ``data/`` in the repository.

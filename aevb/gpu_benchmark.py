@@ -38,7 +38,7 @@ def bench(device: torch.device | str = "cuda", steps: int = 2_000) -> results.Re
     dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
-        sets = {name: _on(device, data.load(name)) for name in data.NAMES}
+        sets = {name: data.load(name).to(device) for name in data.NAMES}
         made = results.provenance(device, sets["mnist"].sha256)
         began = time.monotonic()
         measured: dict[str, Any] = {"products": _products(device), "copied": _copied(device)}
@@ -130,10 +130,6 @@ def _work(experiment: Experiment) -> float:
         # Each network is applied once more, and no gradient goes back through z.
         total += sum(products) - decoder
     return 2 * experiment.minibatch * total
-
-
-def _on(device: torch.device, dataset: data.Dataset) -> data.Dataset:
-    return dataset._replace(train=dataset.train.to(device), test=dataset.test.to(device))
 
 
 def _products(device: torch.device, size: int = 8_192) -> float:
