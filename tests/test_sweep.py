@@ -244,7 +244,7 @@ def kill(pids: list[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def until(condition: Any, what: str, seconds: float = 120.0) -> None:
+def until(condition: Any, what: str, seconds: float = 300.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited for {what}"
@@ -264,7 +264,7 @@ def started(folder: Path, *options: str, **environment: str) -> subprocess.Popen
 
 
 def finished(process: subprocess.Popen[str]) -> str:
-    shown = process.communicate(timeout=120)[0]
+    shown = process.communicate(timeout=400)[0]
     assert process.returncode == 0, shown
     return shown
 
@@ -300,9 +300,9 @@ def test_after_a_kill_the_same_command_ends_as_if_there_had_been_none(
     words = {"a job": " run figure-2", "the scheduler": "bin/snakemake", "everything": ""}
     kill(processes(words[killed], f"AEVB_RESULTS={folder}"))
     if killed == "everything":
-        process.communicate(timeout=60)
+        process.communicate(timeout=400)
     elif killed == "the scheduler":
-        shown = process.communicate(timeout=60)[0]
+        shown = process.communicate(timeout=400)[0]
         assert process.returncode in (0, 1), shown
     else:
         finished(process)  # it starts the job again by itself
@@ -337,7 +337,7 @@ def test_two_sweeps_at_once_share_the_work(
 @pytest.mark.slow
 def test_what_fails_is_named_with_its_last_words(folder: Path, snakemake: None) -> None:
     process = started(folder, "--algorithm=aevb", "--latent-dim=3", AEVB_DATA=str(folder / "none"))
-    shown = process.communicate(timeout=120)[0]
+    shown = process.communicate(timeout=400)[0]
     assert process.returncode == 1
     last = shown.splitlines()[-1]
     assert last.startswith("aevb: error: sweep: expected 2 records, found 0; the same command goes")
@@ -399,11 +399,11 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
         own = {"key-file": "key", "socket": "socket", "pid-file": "pid", "seed-file": "seed"}
         told = [f"--{name}={folder}/munge.{suffix}" for name, suffix in own.items()]
         self.start("munged", "--foreground", "--force", f"--log-file={folder}/munge.log", *told)
-        until((folder / "munge.socket").exists, "munged", 20)
+        until((folder / "munge.socket").exists, "munged", 60)
         self.start("slurmctld", "-D", "-c")
         for node in ("node1", "node2"):
             self.start("slurmd", "-D", "-N", node, called=node)
-        until(lambda: self.ask("sinfo", "-h", "-o", "%T %D") == "idle 2", "two idle nodes", 40)
+        until(lambda: self.ask("sinfo", "-h", "-o", "%T %D") == "idle 2", "two idle nodes", 120)
 
     def start(self, *command: str, called: str = "") -> None:
         name = called or command[0]

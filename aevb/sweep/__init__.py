@@ -187,7 +187,7 @@ def launch(
 
     Args:
         work: The jobs.
-        profile: One of :data:`PROFILES`, or the folder of another Snakemake profile.
+        profile: One of ``PROFILES``, or the folder of another Snakemake profile.
         at_once: The jobs at once; by default one for each core here, as the profile says
             elsewhere.
         device: ``cuda`` asks for a GPU for each job.
