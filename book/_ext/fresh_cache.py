@@ -3,7 +3,8 @@
 jupyter-cache knows a notebook by its code cells alone, and Sphinx a page by its own text. Neither
 sees that the package, a stored record or the data changed, and the built page would keep the old
 numbers without a word. So a digest of all of these is kept beside the cache; where it differs
-from the last build's, both are dropped and every page is made anew.
+from the last build's, both are dropped, with the pages of the package's source, and every page is
+made anew.
 """
 
 import hashlib
@@ -55,6 +56,8 @@ def drop_when_changed(app: Sphinx, config: object) -> None:
     shutil.rmtree(build / ".jupyter_cache", ignore_errors=True)
     for path in Path(app.doctreedir).glob("*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    # Of a module that was saved during the last build Sphinx believes to show the newest text.
+    shutil.rmtree(Path(app.outdir) / "_modules", ignore_errors=True)
     # Written before the build: both are gone already, whatever becomes of it.
     stamp.write_text(now)
 
