@@ -116,9 +116,7 @@ def jobs(
             # What was not measured on a GPU is no slower there than on a core.
             limit = MARGIN * (seconds or sum(map(cost.core_seconds, batch)))
             minutes = max(LEAST_MINUTES, math.ceil(limit / 60))
-            found.append(
-                Job(name, shlex.join(command), len(batch), seconds, minutes, _memory(batch, gpu))
-            )
+            found.append(Job(name, shlex.join(command), len(batch), seconds, minutes, _memory(gpu)))
     return found
 
 
@@ -140,15 +138,13 @@ def _seconds(batch: Sequence[Experiment], gpu: bool) -> float | None:
     return sum(share for share in shares if share) if all(shares) else None
 
 
-def _memory(batch: Sequence[Experiment], gpu: bool) -> int:
-    """MiB: twice what a run was measured to take; on a GPU the process has all runs' states."""
+def _memory(gpu: bool) -> int:
+    """MiB: twice a measured run's, since estimates of the likelihood take more than training.
+
+    With a GPU twice as much again, for the device's libraries.
+    """
     one = cost.measured("bench").configuration["beside"]["memory_mib"]
-    em = any(experiment.algorithm == "mcem" for experiment in batch)
-    return math.ceil(one * 2 * (EM_MEMORY if em else 1) * (2 if gpu else 1))
-
-
-EM_MEMORY = 4
-"""A step of Monte Carlo EM holds the whole training set's activations."""
+    return math.ceil(one * (4 if gpu else 2))
 
 
 def report(chosen: Mapping[Experiment, str], runs: Sequence[Missing], work: Sequence[Job]) -> str:
