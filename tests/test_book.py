@@ -95,6 +95,14 @@ def test_a_notebook_is_short(path: Path) -> None:
 
 
 @every_notebook
+def test_a_checked_cell_glues_nothing(path: Path) -> None:
+    """What is glued is compared to the last digit, which another processor rounds otherwise."""
+    for cell in code(path):
+        if "nbval-check-output" in cell.metadata.get("tags", []):
+            assert "glue(" not in cell.source
+
+
+@every_notebook
 def test_cells_define_nothing_that_a_test_should_cover(path: Path) -> None:
     for cell in code(path):
         for node in ast.walk(ast.parse(cell.source)):

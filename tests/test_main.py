@@ -140,7 +140,8 @@ def test_a_record_of_another_kind_is_not_trained_again(capsys: pytest.CaptureFix
     assert main(["rerun", str(results.ROOT / "book" / "results" / "speed" / "bench.json")]) == 1
     message = capsys.readouterr().err
     assert (
-        message == "aevb: error: bench: figure: expected one of figure-2, figure-3; found 'speed'\n"
+        message == "aevb: error: bench: figure: expected one of figure-2, figure-3, devices; "
+        "found 'speed'\n"
     )
 
 

@@ -137,7 +137,7 @@ def test_a_configuration_comes_back_from_its_record_or_is_refused_by_name(
     given = ["run", kind.figure, *experiment.selection.split()]
     options = vars(command_line._parser().parse_args(given))
     for name in experiment._named():
-        assert options[name] == getattr(experiment, name)
+        assert options[name] == [getattr(experiment, name)]
 
 
 @given(*[st.fixed_dictionaries({}, optional=KINDS[experiments.LowerBound])] * 2)

@@ -109,7 +109,10 @@ def commands(work: list[sweep.Job]) -> list[Any]:
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_every_missing_run_is_in_one_job(records: Path, device: str) -> None:
+def test_every_missing_run_is_in_one_job(
+    records: Path, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aevb.__main__._device", str)  # the device is where the job will be
     chosen = experiments.select(list(experiments.FIGURES), "paper", range(5))
     runs = sweep.missing(chosen)
     assert [run.experiment for run in runs] == list(chosen), "there is no record in this folder"
