@@ -219,6 +219,12 @@ def _count(text: str) -> int:
     return int(number)
 
 
+def _true_or_false(text: str) -> bool:
+    if text not in ("True", "False"):
+        raise argparse.ArgumentTypeError(f"expected True or False, found {text!r}")
+    return text == "True"
+
+
 def _device(text: str) -> str:
     """The name of a device that is there."""
     try:
@@ -247,9 +253,11 @@ _SETTINGS: dict[str, Any] = {
     "hidden": int,
     "warm_up": int,
     "initial_std": float,
+    "prior": _true_or_false,
     "split_seed": int,
     "precision": str,
     "pixels": str,
+    "decoder_variance": str,
     "evaluated": int,
     "candidates": int,
     "draws": int,

@@ -34,11 +34,12 @@ from aevb._specification import (
     MarginalLikelihood,
 )
 from aevb.adagrad import Adagrad
+from aevb.decoder_variance import ConstantVariance, FlooredVariance
 from aevb.precision import bfloat16_products
 
-__all__ = ["ALGORITHMS", "MODELS", "evaluations", "run", "run_together", "start", "step_of"]
+__all__ = ["ALGORITHMS", "evaluations", "model_of", "run", "run_together", "start", "step_of"]
 
-MODELS = {"mnist": models.bernoulli_vae, "frey-face": models.gaussian_vae}
+DECODERS = {"network": mlp.GaussianMLP, "floored": FlooredVariance, "constant": ConstantVariance}
 ALGORITHMS: dict[str, Any] = {
     "aevb": auto_encoding,
     "wake-sleep": wake_sleep,
@@ -203,7 +204,7 @@ def start(experiment: Experiment, dataset: data.Dataset) -> tuple[Any, Iterator[
     """
     generator = torch.Generator().manual_seed(experiment.seed)
     n_train, data_dim = dataset.train.shape
-    model = MODELS[experiment.dataset](data_dim, experiment.hidden, experiment.latent_dim).float()
+    model = model_of(experiment, data_dim)
     mlp.initialize(model, generator, experiment.initial_std)  # drawn as float32, always
     if dataset.train.device != generator.device:
         model.to(dataset.train.device)
@@ -222,6 +223,14 @@ def start(experiment: Experiment, dataset: data.Dataset) -> tuple[Any, Iterator[
     if _drawn(experiment):
         draw = (data.black_or_white(x, generator) for x in draw)
     return ALGORITHMS[experiment.algorithm].init(model, optimizer, generator), draw
+
+
+def model_of(experiment: Experiment, data_dim: int) -> models.VAE:
+    """The experiment's model of datapoints with ``data_dim`` pixels, in float32."""
+    sizes = data_dim, experiment.hidden, experiment.latent_dim
+    if isinstance(experiment, LowerBound) and experiment.dataset == "frey-face":
+        return models.gaussian_vae(*sizes, decoder=DECODERS[experiment.decoder_variance]).float()
+    return models.bernoulli_vae(*sizes).float()
 
 
 def step_of(experiment: Experiment) -> Callable[[Any, Tensor], tuple[Any, Any]]:

@@ -28,6 +28,7 @@ __all__ = [
 PRESETS = ("smoke", "quick", "paper")
 PRECISIONS = ("float32", "bfloat16")
 PIXELS = ("gray", "drawn", "thresholded")
+DECODER_VARIANCES = ("network", "floored", "constant")
 LATENT_DIMS = {"mnist": (3, 5, 10, 20, 200), "frey-face": (2, 5, 10, 20)}
 SHOWN = {"mnist": (2, 5, 10, 20), "frey-face": (2,)}
 """The latent dimensions of the models that Figures 4 and 5 look into."""
@@ -186,6 +187,9 @@ class LowerBound(Experiment):
     pixels: str = "gray"
     """MNIST's targets: the ``gray`` values themselves; ``drawn`` anew each time, black or white,
     with the gray value as probability; or ``thresholded`` at one half."""
+    decoder_variance: str = "network"
+    """Of Frey Face's pixels: what the ``network`` computes from z (eq. 12); the same ``floored``
+    by a gray level; or ``constant``, one a pixel for all z."""
 
     figure = "figure-2"
     algorithms = ("aevb", "wake-sleep")
@@ -193,7 +197,10 @@ class LowerBound(Experiment):
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("estimator", self.estimator, ESTIMATORS)
-        one_of("pixels", self.pixels, PIXELS if self.dataset == "mnist" else PIXELS[:1])
+        binary = self.dataset == "mnist"
+        one_of("pixels", self.pixels, PIXELS if binary else PIXELS[:1])
+        variances = DECODER_VARIANCES[:1] if binary else DECODER_VARIANCES
+        one_of("decoder_variance", self.decoder_variance, variances)
         if self.algorithm != "aevb" and (self.noise_samples, self.estimator) != (1, "B"):
             raise ExperimentError(
                 f"noise_samples, estimator: expected 1 and B, which {self.algorithm} does not use; "

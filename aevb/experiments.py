@@ -12,7 +12,7 @@ from typing import Any
 
 from aevb import models, results
 from aevb._records import lacking, specification, stored
-from aevb._run import ALGORITHMS, MODELS, run, run_together, start, step_of
+from aevb._run import ALGORITHMS, model_of, run, run_together, start, step_of
 from aevb._specification import (
     LATENT_DIMS,
     PRESETS,
@@ -43,6 +43,7 @@ __all__ = [
     "figure_5",
     "grid",
     "lacking",
+    "model_of",
     "one_of",
     "paper_samples",
     "reproduce",
@@ -234,9 +235,7 @@ def trained_model(record: results.Record) -> models.VAE:
         aevb.results.RecordError: If no weights were kept, or they are damaged.
     """
     weights = results.load_weights(record)
-    settings = record.configuration
     data_dim = weights["recognition_model.hidden.weight"].shape[1]
-    model = MODELS[settings["dataset"]](data_dim, settings["hidden"], settings["latent_dim"])
-    model = model.float()
+    model = model_of(specification(record), data_dim)
     model.load_state_dict(weights)
     return model.train(False).requires_grad_(False)

@@ -35,7 +35,7 @@ class GaussianMLP(nn.Module):
         super().__init__()
         self.hidden = nn.Linear(inputs, hidden)
         self.mean = nn.Linear(hidden, outputs)
-        self.log_variance = nn.Linear(hidden, outputs)
+        self.log_variance: nn.Module = nn.Linear(hidden, outputs)
         self.squash_mean = squash_mean
 
     def forward(self, given: Tensor) -> Independent:

@@ -91,6 +91,8 @@ def gaussian_vae(
     latent_dim: int,
     generator: torch.Generator | None = None,
     std: float = 0.01,
+    *,
+    decoder: type[mlp.GaussianMLP] = mlp.GaussianMLP,
 ) -> VAE:
     r"""The VAE of the Frey Face experiments: Gaussian pixels with means in (0, 1) (eq. 12).
 
@@ -100,9 +102,10 @@ def gaussian_vae(
         latent_dim: The number of latent variables, :math:`N_z`.
         generator: The source of the initial parameters.
         std: Their standard deviation.
+        decoder: The network that computes the Gaussian of the pixels, if another.
     """
     model = VAE(
-        mlp.GaussianMLP(latent_dim, hidden, data_dim, squash_mean=True),
+        decoder(latent_dim, hidden, data_dim, squash_mean=True),
         mlp.GaussianMLP(data_dim, hidden, latent_dim),
         latent_dim,
     )

@@ -35,7 +35,12 @@ MOST_BYTES = 100_000_000
 """A longer file is no record; the longest that is stored has some 8,000 bytes."""
 MOST_WEIGHT_BYTES = 4_000_000_000
 """A longer file holds no stored weights."""
-BEFORE = {"precision": "float32", "candidates": 4_096, "pixels": "gray"}
+BEFORE = {
+    "precision": "float32",
+    "candidates": 4_096,
+    "pixels": "gray",
+    "decoder_variance": "network",
+}
 """What a run did before there was a setting for it: such a record does not mention it."""
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -162,6 +162,7 @@ CHANGES = {
     "split_seed": 1,
     "precision": "bfloat16",
     "pixels": "drawn",
+    "decoder_variance": "floored",
     "dataset": "frey-face",
 }
 
@@ -170,7 +171,8 @@ def test_a_name_tells_every_setting_that_is_not_the_panels() -> None:
     usual = LowerBound("mnist", latent_dim=20)
     names = {usual.name}
     for field, value in CHANGES.items():
-        changed = LowerBound(**{"dataset": "mnist", "latent_dim": 20, field: value})
+        dataset = "frey-face" if field == "decoder_variance" else "mnist"
+        changed = LowerBound(**{"dataset": dataset, "latent_dim": 20, field: value})
         assert str(value) in changed.name
         names.add(changed.name)
     assert len(names) == 1 + len(CHANGES)
@@ -196,6 +198,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     ({"pixels": "round"}, "pixels: expected one of gray, drawn, thresholded; found 'round'"),
     ({"dataset": "frey-face", "pixels": "drawn"}, "pixels: expected one of gray; found 'drawn'"),
+    (
+        {"dataset": "frey-face", "decoder_variance": "none"},
+        "decoder_variance: expected one of network, floored, constant; found 'none'",
+    ),
+    (
+        {"decoder_variance": "constant"},
+        "decoder_variance: expected one of network; found 'constant'",
+    ),
     ({"estimator": "C"}, "estimator: expected one of A, B; found 'C'"),
     ({"preset": "long"}, "preset: expected one of smoke, quick, paper; found 'long'"),
     ({"latent_dim": 0}, "latent_dim: expected an integer of at least 1, found 0"),
@@ -323,7 +333,8 @@ def test_every_setting_changes_the_run(
     usual = experiments.run(small(dataset=dataset, samples=1_000), tmp_path, progress=False)
     changes = CHANGES | {"hidden": 9, "minibatch": 20}
     for field, value in changes.items():
-        if field in ("split_seed", "dataset") or (field, dataset) == ("pixels", "frey-face"):
+        elsewhere = {"pixels": "frey-face", "decoder_variance": "mnist"}.get(field) == dataset
+        if field in ("split_seed", "dataset") or elsewhere:
             continue  # those decide the data, or have no other value there
         changed = small(**{"dataset": dataset, "samples": 1_000, field: value})
         record = experiments.run(changed, tmp_path, progress=False)

@@ -26,7 +26,7 @@ def test_the_floor_counts_the_operations_of_a_step(
 @pytest.mark.parametrize(("dataset", "pixels"), [("mnist", 784), ("frey-face", 560)])
 def test_the_parameters_are_those_of_the_model(dataset: str, pixels: int) -> None:
     experiment = experiments.LowerBound(dataset, latent_dim=3)
-    model = experiments.MODELS[dataset](pixels, experiment.hidden, 3)
+    model = experiments.model_of(experiment, pixels)
     assert gpu_benchmark._parameters(experiment) == sum(p.numel() for p in model.parameters())
 
 
