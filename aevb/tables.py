@@ -4,9 +4,10 @@ Each function returns Markdown, as MyST reads it (``$…$`` is mathematics). Num
 from the records; none is typed.
 """
 
+import contextlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from aevb import reference
 from aevb.reference import Row
@@ -15,6 +16,7 @@ from aevb.results import Record
 __all__ = [
     "differences",
     "markdown",
+    "moved",
     "number",
     "provenance",
     "settings",
@@ -194,21 +196,9 @@ def variants(records: Iterable[Record], places: Sequence[float] = (1e6, 3e6, 1e7
         Markdown: a row a run, a column a place; the test curve minus the paper's, in nats per
         datapoint, where the run got there.
     """
-    panels: dict[reference.Key, list[Record]] = {}
-    for record in sorted(records, key=lambda record: (len(record.name), record.name)):
-        panels.setdefault(reference.key_of(record), []).append(record)
-    order, body = [*DATASETS, *ALGORITHMS], []
-
-    def place_of(key: reference.Key) -> tuple[int, ...]:
-        return order.index(key.dataset), key.n_train, order.index(key.algorithm), key.latent_dim
-
-    for key in sorted(panels, key=place_of):
-        own, *others = panels[key]
-        try:
-            paper = reference.curve(own.figure, **key._asdict(), split="test")
-        except reference.ReferenceError:  # a model of Figures 4 and 5, which has no panel
-            continue
-        form = "+.1f" if key.dataset == "mnist" else "+.0f"
+    body = []
+    for own, others, paper in _panels(records):
+        form = "+.1f" if own.configuration["dataset"] == "mnist" else "+.0f"
         for record in [own, *others] if others else []:
             bounds = reference.ours([record], "test", places, log_x=paper.log_x)[0]
             gaps = [
@@ -219,6 +209,57 @@ def variants(records: Iterable[Record], places: Sequence[float] = (1e6, 3e6, 1e7
             cells = (number(gap, form) for gap in gaps)
             body.append([_panel(own) if record is own else "", what, *cells])
     return markdown(["test − the paper's", "run", *(_power(x) for x in places)], body)
+
+
+def moved(records: Iterable[Record], least: float = 400_000) -> str:
+    """How far another setting or seed moves a curve of Figure 2.
+
+    Args:
+        records: Runs of Figure 2, as for :func:`variants`.
+        least: Runs with fewer training samples than this are left out.
+
+    Returns:
+        Markdown: a row a run that is not the figure's own; at its last place, or the own run's,
+        if earlier, the test and the training bound minus those of the own run, and the test bound
+        minus the paper's, in nats per datapoint.
+    """
+    body = []
+    for own, others, paper in _panels(records):
+        form = "+.1f" if own.configuration["dataset"] == "mnist" else "+.0f"
+        named = False
+        for record in others:
+            end = min(run.curves["samples"][-1] for run in (own, record))
+            if end < least:
+                continue
+            here, there = (
+                [reference.ours([run], split, [end]).item() for split in ("test", "train")]
+                for run in (record, own)
+            )
+            gaps = [a - b for a, b in zip(here, there, strict=True)]
+            cells = (number(gap, form) for gap in (*gaps, _minus(here[0], paper.at(end))))
+            panel = "" if named else _panel(own)
+            body.append([panel, _changes(own, record), f"{end / 1e6:.3g}", *cells])
+            named = True
+    header = ["", "run", "million samples", "test", "train", "test − the paper's"]
+    return markdown(header, body)
+
+
+def _panels(
+    records: Iterable[Record],
+) -> Iterator[tuple[Record, list[Record], reference.Curve]]:
+    """The figure's own run of each panel, the others of it, and the paper's test curve."""
+    panels: dict[reference.Key, list[Record]] = {}
+    for record in sorted(records, key=lambda record: (len(record.name), record.name)):
+        panels.setdefault(reference.key_of(record), []).append(record)
+    order = [*DATASETS, *ALGORITHMS]
+
+    def place_of(key: reference.Key) -> tuple[int, ...]:
+        return order.index(key.dataset), key.n_train, order.index(key.algorithm), key.latent_dim
+
+    for key in sorted(panels, key=place_of):
+        own, *others = panels[key]
+        with contextlib.suppress(reference.ReferenceError):  # Figures 4 and 5 have no panel
+            yield own, others, reference.curve(own.figure, **key._asdict(), split="test")
 
 
 def _at(panel: str, n: int) -> str:

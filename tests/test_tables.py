@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from aevb import tables
+from aevb import reference, tables
 from aevb.reference import Row
 from aevb.results import Record
 
@@ -35,7 +35,12 @@ def record(
         "figure-2",
         f"nz{latent_dim}",
         configuration | changes,
-        {"samples": [100, reached], "test": [-543.4, -110.0], "train_running": [-543.4, -109.0]},
+        {
+            "samples": [100, reached],
+            "test": [-543.4, -110.0],
+            "train": [-543.4, -108.0],
+            "train_running": [-543.4, -109.0],
+        },
         dict.fromkeys(keys, "x") | {"wall_seconds": 1800.0},
     )
 
@@ -216,6 +221,29 @@ def test_variants_say_what_changed_and_hold_each_run_against_the_paper() -> None
     assert body[0][3:] == ["", ""]
     assert body[1][2:] == ["", "", ""]
     assert all(body[2][3:])
+
+
+def test_moved_holds_each_other_run_against_the_figures_own() -> None:
+    own = record(3, reached=20_000_000)
+    other = replace(record(3, reached=2_000_000, step_size=0.01), name="nz3-step-size-0.01")
+    longer = replace(record(3, reached=40_000_000, seed=1), name="nz3-seed1")
+    short = replace(record(3, reached=300_000, warm_up=0), name="nz3-warm-up-0")
+    _, _, seed, size = cells(tables.moved([short, longer, other, own, record(5), record(2)]))
+
+    def line(end: float, at: float, last: float = -110.0) -> float:  # straight in log x
+        return -543.4 + (last + 543.4) * math.log(at / 100) / math.log(end / 100)
+
+    assert seed[:3] == ["MNIST, $N_z = 3$", "seed: 1", "20"]
+    assert size[:3] == ["", "Adagrad's step size, $\\eta$: 0.01", "2"]
+    for row, end, at in ((seed, 4e7, 2e7), (size, 2e6, 2e6)):
+        for cell, last in ((row[3], -110.0), (row[4], -108.0)):
+            moved = line(end, at, last) - line(2e7, at, last)
+            assert float(cell.replace("−", "-")) == pytest.approx(moved, abs=0.1)
+    # The paper's test curve at 2e6 is read off its figure.
+    theirs = reference.curve(
+        "figure-2", dataset="mnist", n_train=50_000, latent_dim=3, algorithm="aevb", split="test"
+    ).at(2e6)
+    assert float(size[5].replace("−", "-")) == pytest.approx(-110.0 - theirs, abs=0.1)
 
 
 def test_an_older_record_is_of_float32() -> None:
