@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from aevb import (
     benchmark,
     checkpoint,
@@ -107,13 +105,10 @@ def _run(options: argparse.Namespace) -> None:
         for name in options.only:
             experiments.one_of(f"{options.figure}: only", name, named)
         chosen = [named[name] for name in options.only]
-    missing = []
-    for experiment in chosen:
-        if options.force or experiments.lacking(experiment):
-            missing.append(experiment)
-        else:
-            there = experiments.stored(experiment)
-            print(f"{there and there.path}: there already; --force trains it again")
+    there = {} if options.force else experiments.done(chosen)
+    for record in there.values():
+        print(f"{record.path}: there already; --force trains it again")
+    missing = [experiment for experiment in chosen if experiment not in there]
     alone = options.device == "cpu"  # one run fills a processor; a GPU has room for a figure
     for batch in [[experiment] for experiment in missing] if alone else [missing]:
         for record in experiments.run_together(batch, device=options.device, force=options.force):
@@ -228,12 +223,9 @@ def _true_or_false(text: str) -> bool:
 def _device(text: str) -> str:
     """The name of a device that is there."""
     try:
-        device = torch.zeros((), device=text).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise argparse.ArgumentTypeError(f"expected cpu, or cuda for a GPU; {reason}") from None
-    if device.type not in ("cpu", "cuda"):
-        raise argparse.ArgumentTypeError(f"expected cpu, or cuda for a GPU; found {text!r}")
+        experiments.available_device(text)
+    except experiments.ExperimentError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("device: ")) from None
     return text
 
 

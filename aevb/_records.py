@@ -59,8 +59,10 @@ def lacking(experiment: Experiment, path: Path | None = None) -> str:
         aevb.results.RecordError: If the record is there but damaged.
     """
     record = stored(experiment, path)
-    if record is None:
-        return "missing"
+    return "missing" if record is None else _lacks(experiment, record)
+
+
+def _lacks(experiment: Experiment, record: results.Record) -> str:
     found, wanted = asdict(specification(record)), asdict(experiment)
     changed = [k for k in wanted if k not in FREE and found[k] != wanted[k]]
     if changed:
@@ -74,9 +76,13 @@ def lacking(experiment: Experiment, path: Path | None = None) -> str:
 def done(
     experiments: Sequence[Experiment], path: Path | None = None
 ) -> dict[Experiment, results.Record]:
-    """The records that need not be made, those of the experiments that lack nothing."""
-    records = {e: stored(e, path) for e in experiments if not lacking(e, path)}
-    return {e: record for e, record in records.items() if record is not None}
+    """The records that need not be made, those of the experiments that lack nothing.
+
+    Raises:
+        aevb.results.RecordError: If a record is there but damaged.
+    """
+    records = ((e, stored(e, path)) for e in experiments)
+    return {e: record for e, record in records if record is not None and not _lacks(e, record)}
 
 
 @contextlib.contextmanager

@@ -37,7 +37,16 @@ from aevb.adagrad import Adagrad
 from aevb.decoder_variance import ConstantVariance, FlooredVariance
 from aevb.precision import bfloat16_products
 
-__all__ = ["ALGORITHMS", "evaluations", "model_of", "run", "run_together", "start", "step_of"]
+__all__ = [
+    "ALGORITHMS",
+    "available_device",
+    "evaluations",
+    "model_of",
+    "run",
+    "run_together",
+    "start",
+    "step_of",
+]
 
 DECODERS = {"network": mlp.GaussianMLP, "floored": FlooredVariance, "constant": ConstantVariance}
 ALGORITHMS: dict[str, Any] = {
@@ -110,7 +119,7 @@ def run_together(
     Raises:
         Exception: What :func:`run` raises, once the other runs have ended.
     """
-    device = _available(device)
+    device = available_device(device)
     datasets: dict[str, data.Dataset] = {}
     with _records.exclusively([_records.place(e, path) for e in experiments]):
         there = {} if force else _records.done(experiments, path)
@@ -167,12 +176,20 @@ def _stored(
     return record
 
 
-def _available(device: torch.device | str) -> torch.device:
+def available_device(name: torch.device | str) -> torch.device:
+    """A processor or a GPU by its name, such as ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Raises:
+        ExperimentError: If it is neither, or not there.
+    """
     try:
-        return torch.zeros((), device=device).device
-    except (RuntimeError, AssertionError) as error:
+        device = torch.zeros((), device=name).device
+    except (RuntimeError, AssertionError) as error:  # the latter of a PyTorch without CUDA
         reason = str(error).partition("\n")[0]
         raise ExperimentError(f"device: expected cpu, or cuda for a GPU; {reason}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ExperimentError(f"device: expected cpu, or cuda for a GPU; found '{name}'")
+    return device
 
 
 def _dataset(

@@ -11,8 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from aevb import models, results
-from aevb._records import lacking, specification, stored
-from aevb._run import ALGORITHMS, model_of, run, run_together, start, step_of
+from aevb._records import done, lacking, specification, stored
+from aevb._run import (
+    ALGORITHMS,
+    available_device,
+    model_of,
+    run,
+    run_together,
+    start,
+    step_of,
+)
 from aevb._specification import (
     LATENT_DIMS,
     PRESETS,
@@ -37,6 +45,8 @@ __all__ = [
     "ExperimentError",
     "LowerBound",
     "MarginalLikelihood",
+    "available_device",
+    "done",
     "figure_2",
     "figure_3",
     "figure_4",

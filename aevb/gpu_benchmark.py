@@ -32,9 +32,9 @@ def bench(device: torch.device | str = "cuda", steps: int = 2_000) -> results.Re
         the group would reach the paper's budget.
 
     Raises:
-        RuntimeError: If there is no such device.
+        aevb.experiments.ExperimentError: If there is no such device.
     """
-    device = torch.device(device)
+    device = experiments.available_device(device)
     dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:

@@ -77,10 +77,6 @@ def _signed(value: float, digits: int = 1) -> str:
     return tables.number(value, f"+.{digits}f")
 
 
-def _million(samples: float) -> str:
-    return f"{samples / 1e6:g} million"
-
-
 def _pairs(records: Iterable[Record]) -> list[tuple[Key, Record, Record]]:
     """The AEVB and the wake-sleep run of each panel of Figure 2 that has both."""
     found = {reference.key_of(record): record for record in records}
@@ -133,8 +129,8 @@ def better_solution(records: Iterable[Record]) -> Claim:
         "AEVB reaches a better solution than wake-sleep, in all experiments (Figure 2).",
         "Its test bound is higher at the end of the runs in every panel; with limits: in more than "
         "half of them.",
-        f"Higher in {ahead} of {len(gaps)} panels after {_million(reached)} samples; in nats: "
-        f"{said}.",
+        f"Higher in {ahead} of {len(gaps)} panels after {tables.million(reached)} samples; "
+        f"in nats: {said}.",
         judge(ahead == len(gaps), ahead > len(gaps) / 2),
         "figure_2_lower_bound",
     )
@@ -154,8 +150,8 @@ def faster_in_likelihood(records: Iterable[Record], samples: float = 2e6) -> Cla
     return Claim(
         "AEVB converges faster than wake-sleep and Monte Carlo EM, on the small and the large "
         "training set (Figure 3).",
-        f"After {_million(samples)} samples its test likelihood is above both others' in both "
-        "panels; with limits: in one.",
+        f"After {tables.million(samples)} samples its test likelihood is above both others' in "
+        "both panels; with limits: in one.",
         f"Ahead of the better one by {said} nats.",
         judge(min(leads) > 0, max(leads) > 0),
         "figure_3_marginal_likelihood",
@@ -171,7 +167,8 @@ def em_is_not_on_line(records: Iterable[Record], samples: float = 1e7) -> Claim:
     return Claim(
         "Monte Carlo EM is not an on-line algorithm, and cannot be applied efficiently to the full "
         "MNIST set (Figure 3).",
-        f"On 50,000 images it is more than 10 nats behind AEVB after {_million(samples)} samples.",
+        "On 50,000 images it is more than 10 nats behind AEVB after "
+        f"{tables.million(samples)} samples.",
         f"{behind:.1f} nats behind.",
         judge(behind > 10),
         "figure_3_marginal_likelihood",
@@ -220,8 +217,8 @@ def one_noise_sample_is_enough(one: Record, five: Record, samples: float = 5e5) 
     gain = _at(five, samples) - _at(one, samples)
     return Claim(
         "One noise sample a datapoint is enough if the minibatch is large enough, such as 100.",
-        f"Five in place of one gain less than half a nat after {_million(samples)} samples with "
-        "$M = 100$.",
+        f"Five in place of one gain less than half a nat after {tables.million(samples)} samples "
+        "with $M = 100$.",
         f"They change it by {_signed(gain, 2)} nats, MNIST with "
         f"{one.configuration['latent_dim']} latent variables.",
         judge(gain < 0.5),
@@ -244,8 +241,8 @@ def ranking_is_insensitive(
     return Claim(
         "The relative performance of the algorithms is not very sensitive to the number of hidden "
         "units.",
-        f"AEVB's lead over wake-sleep after {_million(samples)} samples has the same sign with "
-        "half, the usual, and twice as many units.",
+        f"AEVB's lead over wake-sleep after {tables.million(samples)} samples has the same sign "
+        "with half, the usual, and twice as many units.",
         f"Its lead, MNIST with {latent_dim} latent variables, in nats: {said} hidden units.",
         judge(len({lead > 0 for lead in leads.values()}) == 1),
         "figure_2_lower_bound",

@@ -16,6 +16,7 @@ from aevb.results import Record
 __all__ = [
     "differences",
     "markdown",
+    "million",
     "moved",
     "number",
     "provenance",
@@ -331,6 +332,11 @@ def number(value: float | None, form: str) -> str:
         return ""
     text = f"{value:{form}}"
     return text.replace("-", "−") if float(text) else text.lstrip("+-")
+
+
+def million(samples: float) -> str:
+    """A number of training samples in millions, to three digits: ``31.6 million``."""
+    return f"{float(f'{samples / 1e6:.3g}'):,g} million"
 
 
 def _power(samples: float) -> str:

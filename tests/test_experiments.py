@@ -407,9 +407,13 @@ def test_a_run_that_fails_does_not_stop_the_others(
     assert {str(e).split(":")[0] for e in error.value.exceptions} == {wild.name, wilder.name}
 
 
-def test_an_unknown_device_is_refused(synthetic: data.Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", ["abacus", "meta", torch.device("meta"), "", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(
+    device: torch.device | str, synthetic: data.Dataset, tmp_path: Path
+) -> None:
     with pytest.raises(experiments.ExperimentError, match=r"^device: expected cpu, or cuda for a"):
-        experiments.run(small(), tmp_path, device="abacus")
+        experiments.run(small(), tmp_path, device=device)
+    assert not list(tmp_path.iterdir()), "nothing may be left behind"
 
 
 def test_a_diverging_run_stores_nothing(synthetic: data.Dataset, tmp_path: Path) -> None:

@@ -57,11 +57,25 @@ def test_a_record_of_another_configuration_is_told_by_what_changed(
     assert experiments.lacking(EXPERIMENT, tmp_path) == "", "there was no such setting yet"
 
 
+def test_done_are_the_records_that_lack_nothing_and_each_is_read_once(
+    record: results.Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    load = results.load
+    monkeypatch.setattr(results, "load", lambda path: read.append(path) or load(path))
+    asked = [replace(EXPERIMENT, samples=2_000), EXPERIMENT, replace(EXPERIMENT, seed=1)]
+    assert experiments.done(asked[1:], tmp_path) == {EXPERIMENT: record}
+    assert read == [record.path]
+    assert experiments.done(asked[:1], tmp_path) == {}, "it has come less far"
+
+
 def test_a_damaged_record_is_not_replaced(record: results.Record, tmp_path: Path) -> None:
     assert record.path is not None
     record.path.write_text(record.path.read_text().replace("0", "1", 1))
     with pytest.raises(results.RecordError, match="damaged"):
         experiments.lacking(EXPERIMENT, tmp_path)
+    with pytest.raises(results.RecordError, match="damaged"):
+        experiments.done([EXPERIMENT], tmp_path)
 
 
 def hold(files: list[Path], seconds: float) -> None:

@@ -74,6 +74,8 @@ def test_better_is_judged_at_the_end_that_both_have() -> None:
     assert scorecard.better_solution(second(aevb=worse)).verdict == "does not hold"
     longer = AEVB | {1e8: -90.0}
     assert "after 10 million" in scorecard.better_solution(second(aevb=longer)).evidence
+    between = [curve | {10**7.5: -90.0} for curve in (AEVB, WAKE)]
+    assert "after 31.6 million" in scorecard.better_solution(second(*between)).evidence
 
 
 def test_figure_3_is_judged_early_and_against_the_better_one() -> None:

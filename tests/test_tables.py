@@ -64,6 +64,14 @@ def test_a_number_has_a_true_minus_sign_and_may_be_missing() -> None:
     assert shown == ["−1.2", "+2.0", "0.0", "0.0", ""]
 
 
+@pytest.mark.parametrize(
+    ("samples", "shown"),
+    [(10**7.5, "31.6"), (1e8, "100"), (5e5, "0.5"), (68_250_000, "68.2"), (1.25e9, "1,250")],
+)
+def test_samples_are_read_in_millions(samples: float, shown: str) -> None:
+    assert tables.million(samples) == f"{shown} million"
+
+
 def test_settings_have_a_column_a_data_set_and_name_the_exceptions() -> None:
     runs = [record(3), record(20, step_size=0.01), record(5), record(2, "frey-face", minibatch=500)]
     header, _, *rows = cells(tables.settings(runs))
