@@ -116,11 +116,14 @@ def test_overfitting_is_a_gap_that_grows(gaps: tuple[float, ...], verdict: str) 
 )
 def test_one_noise_sample(gain: float, verdict: str) -> None:
     def run(end: float) -> Record:
-        return made_up(experiments.LowerBound("mnist", "aevb", 3), {1e5: -160.0, 5e5: end})
+        return made_up(experiments.LowerBound("mnist", "aevb", 3), {1e5: -160.0, 1e6: end})
 
-    claim = scorecard.one_noise_sample_is_enough(run(-150.0), run(-150.0 + gain))
+    other = (run(-150.0), run(-149.0))
+    runs = {1_000: other, 10: other, 100: (run(-150.0), run(-150.0 + gain))}
+    claim = scorecard.one_noise_sample_is_enough(runs)
     assert claim.verdict == verdict
-    assert f"They change it by {gain:+.2f} nats".replace("-", "−") in claim.evidence
+    told = f"+1.0 with $M = 10$, {gain:+.1f} with $M = 100$, +1.0 with $M = 1,000$"
+    assert told.replace("-", "−") in claim.evidence
 
 
 @pytest.mark.parametrize(("half", "verdict"), [(-155.0, "holds"), (-145.0, "does not hold")])
