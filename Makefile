@@ -22,7 +22,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env data book pdf links figures smoke sweep outputs readme bench test lint audit format constraints clean
+.PHONY: help env data book pdf links figures smoke sweep outputs buttons readme bench test lint audit format constraints clean
 
 help: ## Explain every target (the default)
 	@echo 'make TARGET, where TARGET is one of'
@@ -113,6 +113,9 @@ sweep: $(INSTALLED) $(SWEEPER) $(FETCHED) ## Run what is missing of the experime
 
 outputs: $(INSTALLED) $(FETCHED) ## Run NOTEBOOKS and store the outputs of their checked cells, and only those
 	@$(BIN)/python -m aevb.notebooks store $(NOTEBOOKS)
+
+buttons: $(INSTALLED) ## Write what Colab needs into the notebooks, for repository_address in _config.yml
+	@$(BIN)/python book/_ext/repository_buttons.py
 
 readme: $(INSTALLED) ## Bring the README's table and picture up to date with the stored records
 	@$(BIN)/python -m aevb.readme
