@@ -30,8 +30,9 @@ import sys
 
 if importlib.util.find_spec("aevb") is None:
     python = [sys.executable, "-m"]
-    clone = ["git", "clone", "--quiet", "--depth", "1", "{address}", "aevb-book"]
-    subprocess.run(clone, check=True)
+    if not os.path.exists("aevb-book"):
+        clone = ["git", "clone", "--quiet", "--depth", "1", "{address}", "aevb-book"]
+        subprocess.run(clone, check=True)
     subprocess.run([*python, "pip", "install", "--quiet", "-e", "aevb-book", "myst-nb"], check=True)
     subprocess.run([*python, "aevb", "data"])  # goes on without what cannot be had
     sys.path.insert(0, os.path.abspath("aevb-book"))"""
