@@ -22,7 +22,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env data book pdf links figures smoke sweep outputs readme bench test lint audit format constraints clean
+.PHONY: help env data book pdf links figures smoke sweep outputs buttons readme bench test lint audit format constraints clean
 
 help: ## Explain every target (the default)
 	@echo 'make TARGET, where TARGET is one of'
@@ -100,7 +100,13 @@ links: $(INSTALLED) $(FETCHED) ## Ask for every address elsewhere that the book 
 	@$(BIN)/jupyter-book build book --config _config.yml --path-output . --builder linkcheck; \
 	  found=$$?; mv _build/html/output.txt _build/links.txt; rm -f _build/html/output.json; exit $$found
 
+# The runs of Figure 2 take the longest: both algorithms at once use two cores, and its notebook then
+# finds them made. (Into a pipe, so that no two progress bars share a line.)
 figures: $(INSTALLED) $(FETCHED) ## Run every figure's notebook at PRESET, into _build/notebooks/PRESET
+	@if [ "$(PRESET)" != paper ]; then \
+	  for algorithm in aevb wake-sleep; do \
+	    $(BIN)/python -m aevb run figure-2 --preset $(PRESET) --algorithm $$algorithm 2>&1 | cat & \
+	  done; wait; fi
 	@set -e; for notebook in $(FIGURES); do \
 	  $(BIN)/python -m aevb.notebooks run $$notebook \
 	    -o _build/notebooks/$(PRESET)/$${notebook##*/} -p preset $(PRESET); done
@@ -113,6 +119,9 @@ sweep: $(INSTALLED) $(SWEEPER) $(FETCHED) ## Run what is missing of the experime
 
 outputs: $(INSTALLED) $(FETCHED) ## Run NOTEBOOKS and store the outputs of their checked cells, and only those
 	@$(BIN)/python -m aevb.notebooks store $(NOTEBOOKS)
+
+buttons: $(INSTALLED) ## Write what Colab needs into the notebooks, for repository_address in _config.yml
+	@$(BIN)/python book/_ext/repository_buttons.py
 
 readme: $(INSTALLED) ## Bring the README's table and picture up to date with the stored records
 	@$(BIN)/python -m aevb.readme

@@ -24,9 +24,14 @@ MOST_LINES = 30  # of a code cell
 MOST_STATEMENTS = 3  # of a function or a class defined in a cell
 
 
-def code(path: Path) -> list[NotebookNode]:
+def written(path: Path) -> list[NotebookNode]:
+    """The cells, but for the one that installs the package in Colab."""
     cells = nbformat.read(path, as_version=4).cells
-    return [cell for cell in cells if cell.cell_type == "code"]
+    return [cell for cell in cells if "install" not in cell.metadata.get("tags", [])]
+
+
+def code(path: Path) -> list[NotebookNode]:
+    return [cell for cell in written(path) if cell.cell_type == "code"]
 
 
 def checked(cell: NotebookNode) -> bool:
@@ -75,9 +80,10 @@ def test_metadata_is_that_of_every_machine(path: Path) -> None:
 
 @every_notebook
 def test_the_parameters_are_literals_in_the_third_cell(path: Path) -> None:
-    cells = nbformat.read(path, as_version=4).cells
     places = [
-        place for place, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])
+        place
+        for place, cell in enumerate(written(path))
+        if "parameters" in cell.metadata.get("tags", [])
     ]
     if path.name.startswith("figure_"):
         assert places == [2]
@@ -89,7 +95,7 @@ def test_the_parameters_are_literals_in_the_third_cell(path: Path) -> None:
 
 @every_notebook
 def test_a_notebook_is_short(path: Path) -> None:
-    assert len(nbformat.read(path, as_version=4).cells) <= MOST_CELLS
+    assert len(written(path)) <= MOST_CELLS
     for cell in code(path):
         assert len(cell.source.splitlines()) <= MOST_LINES, cell.source
 
