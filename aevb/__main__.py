@@ -392,7 +392,7 @@ def _parser() -> argparse.ArgumentParser:
         "how far the bound of their minibatches moves. Nothing here fails because it does.",
     )
     command.add_argument(
-        "--samples", type=_count, default=drift.SAMPLES, help="how far (default 2e5)"
+        "--samples", type=_count, default=drift.SAMPLES, help="how far (default 1e5)"
     )
     command.add_argument("--threads", type=_positive, default=1, help="by default 1, as always")
     command.add_argument(

@@ -5,6 +5,7 @@ noise. What is another is the environment: the version of PyTorch, the processor
 the number of threads. Sums are then rounded otherwise, and every later step starts a little off.
 """
 
+import functools
 import os
 import re
 from dataclasses import asdict, replace
@@ -21,7 +22,7 @@ RUNS = (
     "devices/frey-face-aevb-nz20-seed0",
 )
 """The stored runs, all made on one make of processor with one version of PyTorch."""
-SAMPLES = 200_000
+SAMPLES = 100_000
 
 
 def measure(
@@ -62,7 +63,7 @@ def measure(
     experiment = replace(
         experiments.specification(stored), samples=samples, precision=precision, keep_weights=False
     )
-    dataset = data.load(experiment.dataset)
+    dataset = _dataset(experiment.dataset)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -120,6 +121,11 @@ def differences(record: results.Record) -> dict[int, float]:
         for found in (_stored(record.configuration["run"]), record)
     )
     return {int(x): after[x] - before[x] for x in after if x in before}
+
+
+@functools.cache
+def _dataset(name: str) -> data.Dataset:
+    return data.load(name)
 
 
 def _stored(run: str) -> results.Record:
