@@ -14,7 +14,7 @@ import torch
 
 from aevb import data, experiments, results, training
 
-__all__ = ["RUNS", "SAMPLES", "differences", "environment", "measure"]
+__all__ = ["RUNS", "SAMPLES", "between", "differences", "environment", "measure"]
 
 RUNS = (
     "devices/mnist-aevb-nz20-seed0",
@@ -36,7 +36,7 @@ def measure(
     """Train the beginning of a stored run again, here, without its evaluations.
 
     Args:
-        run: One of :data:`RUNS`: the folder and the name of its record.
+        run: The folder and the name of its record; one of :data:`RUNS`, or another of Figure 2.
         samples: How far; at most as far as the record.
         threads: How many share each operation.
         precision: Of the matrix products, ``float32`` or ``bfloat16``.
@@ -116,11 +116,16 @@ def differences(record: results.Record) -> dict[int, float]:
     Raises:
         aevb.results.RecordError: If the stored record is missing or damaged.
     """
-    before, after = (
+    return between(record, _stored(record.configuration["run"]))
+
+
+def between(record: results.Record, other: results.Record) -> dict[int, float]:
+    """The running bound of a run minus another's, nats, at each number of samples of both."""
+    one, two = (
         dict(zip(found.curves["samples"], found.curves["train_running"], strict=True))
-        for found in (_stored(record.configuration["run"]), record)
+        for found in (record, other)
     )
-    return {int(x): after[x] - before[x] for x in after if x in before}
+    return {int(x): one[x] - two[x] for x in one if x in two}
 
 
 @functools.cache
