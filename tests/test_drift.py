@@ -42,9 +42,9 @@ def test_one_bit_moves_it_a_little_and_then_more(stored: results.Record) -> None
     assert 0 < abs(found[places[-1]]) < 1.0
 
 
-def test_rounded_products_move_it_more(stored: results.Record) -> None:
+def test_rounded_products_move_it(stored: results.Record) -> None:
     found = drift.differences(drift.measure(RUN, 20_000, precision="bfloat16"))
-    assert 1e-4 < max(map(abs, found.values())) < 10.0
+    assert 0 < max(map(abs, found.values())) < 1.0
 
 
 def test_it_trains_on_as_many_threads_as_asked_for(
