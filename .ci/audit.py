@@ -64,7 +64,11 @@ def told(pins: list[dict[str, Any]]) -> str:
         for pin in pins
         for fault in pin.get("vulns", [])
     ]
-    lines += [f"vulnerabilities: {len(lines)} in {len(pins) - len(skipped)} pinned packages"]
+    asked = len(pins) - len(skipped)
+    if asked:
+        lines += [f"vulnerabilities: {len(lines)} in {asked} pinned packages"]
+    else:
+        lines += ["vulnerabilities: not known: the list could be had for none of the pins"]
     if skipped:
         lines += [f"skipped: {len(skipped)} packages; the first: {skipped[0]['skip_reason']}"]
     return "\n".join(lines)

@@ -28,6 +28,7 @@ module                   holds                                                pa
 ``own_data``             a VAE for an array of your own, in one call          --
 ``results``              records of finished runs                             --
 ``experiments``          the runs behind each figure                          5
+``drift``                how far a curve moves where rounding is another      5
 ``sweep``                many of them: what is missing, as jobs               --
 ``full_vb_study``        full variational Bayes against point estimates       App. F
 ``reference``            the paper's own curves, and ours against them        5

@@ -12,6 +12,7 @@ from aevb import (
     benchmark,
     checkpoint,
     data,
+    drift,
     experiments,
     gpu_benchmark,
     reference,
@@ -190,6 +191,26 @@ def _rerun(options: argparse.Namespace) -> None:
         )
 
 
+def _drift(options: argparse.Namespace) -> None:
+    for run in drift.RUNS:
+        record = drift.measure(
+            run,
+            options.samples,
+            threads=options.threads,
+            precision=options.precision,
+            nudged=options.nudged,
+        )
+        nats = max(map(abs, drift.differences(record).values()))
+        name = run.rpartition("/")[2]
+        print(
+            f"{drift.environment(record)}: {name} differs by {nats:.6f} nats at most,"
+            f" up to {options.samples:,} samples",
+            flush=True,
+        )
+        if options.store:
+            results.save(record)
+
+
 def _bench(options: argparse.Namespace) -> None:
     measuring: Any = benchmark if options.device == "cpu" else gpu_benchmark
     record = measuring.bench(*([] if measuring is benchmark else [options.device]))
@@ -363,6 +384,23 @@ def _parser() -> argparse.ArgumentParser:
         "--tolerance", type=float, default=0.05, help="nats, beyond which it fails (default 0.05)"
     )
     command.set_defaults(command=_rerun)
+
+    command = commands.add_parser(
+        "drift",
+        help="how far curves move with this version of PyTorch, on this processor",
+        description="Train the beginning of some stored runs again with the same draws, and say "
+        "how far the bound of their minibatches moves. Nothing here fails because it does.",
+    )
+    command.add_argument(
+        "--samples", type=_count, default=drift.SAMPLES, help="how far (default 1e5)"
+    )
+    command.add_argument("--threads", type=_positive, default=1, help="by default 1, as always")
+    command.add_argument(
+        "--precision", default="float32", help="of matrix products (default float32)"
+    )
+    command.add_argument("--nudged", action="store_true", help="change one bit of one parameter")
+    command.add_argument("--store", action="store_true", help="keep it for the book's page")
+    command.set_defaults(command=_drift)
 
     command = commands.add_parser(
         "bench",

@@ -19,7 +19,7 @@ NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
 
 CHECKED = "nbval-check-output"
 MOST_CELLS = 30
-WITHOUT_EXERCISES = ("speed", "scorecard", "findings", "sweep", "your_own_data")
+WITHOUT_EXERCISES = ("speed", "drift", "scorecard", "findings", "sweep", "your_own_data")
 MOST_LINES = 30  # of a code cell
 MOST_STATEMENTS = 3  # of a function or a class defined in a cell
 

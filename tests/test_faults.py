@@ -1,8 +1,9 @@
 """A run that is killed, or that the disk refuses, is picked up and ends as if nothing had happened.
 
 Each fault is a real one, of a real process that runs the command line: a ``kill -9``, a limit of
-the system on how far a file may grow. The data are synthetic, so that a run is short, and are
-named so. `pytest --kills 100 -s tests/test_faults.py` tries each oftener and says how it went.
+the system on how far a file may grow, a second process at the same run. The data are synthetic, so
+that a run is short, and are named so. `pytest --kills 100 -s tests/test_faults.py` tries each
+oftener and says how it went.
 """
 
 import functools
@@ -35,10 +36,12 @@ FOLDER = Path("smoke") / "figure-2"
 CHECKPOINT = FOLDER / f"{EXPERIMENT.name}.checkpoint.safetensors"
 
 
-def run(folder: Path, room: int | None = None, clock_jumps: bool = False) -> None:
+def run(
+    folder: Path, room: int | None = None, clock_jumps: bool = False, told: str = "steps"
+) -> None:
     """What each process does: the command line, with a checkpoint at every tenth step.
 
-    ``room`` is how many bytes a file may grow to.
+    ``room`` is how many bytes a file may grow to, ``told`` the file with the number of steps.
     """
     pixels = torch.rand(250, 20, generator=torch.Generator().manual_seed(21))
     synthetic = data.Dataset("synthetic", pixels[:200], pixels[200:], (4, 5), "synthetic")
@@ -65,7 +68,7 @@ def run(folder: Path, room: int | None = None, clock_jumps: bool = False) -> Non
     os.environ["AEVB_RESULTS"] = str(folder)
     status = main(COMMAND.split())
     if status == 0:
-        (folder / "steps").write_text(str(next(counter)))
+        (folder / told).write_text(str(next(counter)))
     sys.exit(status)
 
 
@@ -202,3 +205,34 @@ def test_a_clock_that_jumps_changes_nothing(
         finish(start(folder, clock_jumps=True))
         uninterrupted.ends_so(folder)
     print(f"{times} runs whose clock jumped by years, each killed once; lost: 0")
+
+
+def test_two_at_once_make_one_run_between_them(
+    start: Start, uninterrupted: Uninterrupted, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The second starts at a random moment of the first; of every other pair one is killed."""
+    times: int = max(4, request.config.getoption("--kills") // 2)
+    at_once = 0
+    for number in range(times):
+        folder = tmp_path / f"{number}"
+        pair = [start(folder, told="first")]
+        first_checkpoint(folder, pair[0])
+        time.sleep(random.uniform(0, uninterrupted.seconds))
+        at_once += pair[0].is_alive()
+        pair.append(start(folder, told="second"))
+        if number % 2:
+            time.sleep(random.uniform(0, uninterrupted.seconds))
+            victim = pair.pop(random.randrange(2))
+            victim.kill()
+            victim.join()
+        for process in pair:
+            finish(process)
+        if number % 2:  # its lock may stay, and locks nothing
+            finish(start(folder))
+            (folder / CHECKPOINT).with_name(f"{EXPERIMENT.name}.lock").unlink(missing_ok=True)
+        else:
+            steps = [int((folder / told).read_text()) for told in ("first", "second")]
+            assert sum(steps) == STEPS, "one of them trained, or each a part"
+        uninterrupted.ends_so(folder)
+    print(f"{times} pairs, {at_once} of them at once, every other with a kill; lost: 0")
+    assert at_once >= 0.5 * times

@@ -161,6 +161,10 @@ def test_the_audit_tells_what_is_known_of_how_many_pins() -> None:
         "vulnerabilities: 1 in 2 pinned packages",
         "skipped: 1 packages; the first: not found",
     ]
+    assert audit["told"](pins[2:]).splitlines() == [
+        "vulnerabilities: not known: the list could be had for none of the pins",
+        "skipped: 1 packages; the first: not found",
+    ]
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
