@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from aevb import data, experiments, hmc, marginal_likelihood, replay, results
-from aevb.contenders import peers, plain_loop, products
+from aevb.contenders import STEPS, peers, plain_loop, products
 from aevb.experiments import Experiment, LowerBound, MarginalLikelihood
 
 __all__ = ["bench", "interleaved", "steady", "table"]
@@ -72,7 +72,13 @@ def bench(seconds: float = 0.5, rounds: int = 9) -> results.Record:
 def interleaved(
     candidates: Mapping[str, Callable[[], Any]], seconds: float, rounds: int
 ) -> dict[str, float]:
-    """The median time of one call of each candidate, in milliseconds; they take turns."""
+    """The median time of one step of each candidate, in milliseconds; they take turns.
+
+    Args:
+        candidates: By their names. A call is one step, or as many as ``contenders.STEPS`` says.
+        seconds: How long each turn lasts.
+        rounds: The turns of each candidate.
+    """
     times: dict[str, list[float]] = {name: [] for name in candidates}
     calls = {name: _calls_in(candidate, seconds) for name, candidate in candidates.items()}
     for _ in range(rounds):
@@ -80,7 +86,8 @@ def interleaved(
             began = time.perf_counter()
             for _ in range(calls[name]):
                 candidate()
-            times[name].append((time.perf_counter() - began) / calls[name] * 1e3)
+            steps = calls[name] * STEPS.get(name, 1)
+            times[name].append((time.perf_counter() - began) / steps * 1e3)
     return {name: statistics.median(found) for name, found in times.items()}
 
 

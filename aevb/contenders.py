@@ -1,5 +1,6 @@
 r"""What a training step is held against: its matrix products alone, and other people's code."""
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +11,10 @@ from torch.nn import functional
 from aevb import models
 from aevb.experiments import Experiment
 
-__all__ = ["layers", "peers", "plain_loop", "products"]
+__all__ = ["STEPS", "layers", "peers", "plain_loop", "products"]
+
+STEPS = {"NumPyro": 50}
+"""The steps in one call, of what does not do one: a loop that is compiled as a whole."""
 
 
 def layers(experiment: Experiment, data_dim: int) -> list[tuple[int, int]]:
@@ -94,7 +98,7 @@ def plain_loop(train: Tensor, hidden: int = 500, latent: int = 20) -> Callable[[
 
 
 def peers(train: Tensor) -> dict[str, Callable[[], Any]]:
-    """One step of each library of the extra ``peers`` that is installed."""
+    """One step, or as many as ``STEPS`` says, of each library of ``peers`` that is installed."""
     found = {}
     for name, make in _PEERS.items():
         try:
@@ -142,14 +146,74 @@ def _pythae(train: Tensor, latent: int = 20) -> Callable[[], Any]:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     images = train.view(-1, 1, 28, 28)
 
-    def step() -> None:
+    def step() -> float:
         x = images[torch.randint(len(images), (100,))]
         loss = model({"data": x}).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        return loss.item()
 
     return step
 
 
-_PEERS: dict[str, Callable[[Tensor], Callable[[], Any]]] = {"Pyro": _pyro, "pythae": _pythae}
+def _numpyro(train: Tensor, hidden: int = 500, latent: int = 20) -> Callable[[], Any]:
+    """The paper's model in NumPyro, with many steps compiled into one loop."""
+    if "xla_cpu_multi_thread_eigen" not in os.environ.get("XLA_FLAGS", ""):
+        flags = os.environ.get("XLA_FLAGS", ""), "--xla_cpu_multi_thread_eigen=false"
+        os.environ["XLA_FLAGS"] = " ".join(flags).strip()  # read when JAX first computes
+    import jax
+    import numpyro
+    import optax
+    from jax.example_libraries import stax
+    from numpyro import distributions
+    from numpyro.infer import SVI, Trace_ELBO
+
+    heads = stax.FanOut(2), stax.parallel(stax.Dense(latent), stax.Dense(latent))
+    encoder = stax.serial(stax.Dense(hidden), stax.Tanh, *heads)
+    decoder = stax.serial(stax.Dense(hidden), stax.Tanh, stax.Dense(train.shape[1]))
+
+    def model(x: Any) -> None:
+        decode = numpyro.module("generative_model", decoder, (latent,))
+        with numpyro.plate("datapoints", len(x)):
+            prior = distributions.Normal(0.0, 1.0).expand([latent])
+            logits = decode(numpyro.sample("z", prior.to_event(1)))
+            pixels = distributions.Bernoulli(logits=logits, validate_args=False)
+            numpyro.sample("x", pixels.to_event(1), obs=x)
+
+    def guide(x: Any) -> None:
+        encode = numpyro.module("recognition_model", encoder, x.shape[1:])
+        mean, log_variance = encode(x)
+        with numpyro.plate("datapoints", len(x)):
+            q = distributions.Normal(mean, jax.numpy.exp(0.5 * log_variance))
+            numpyro.sample("z", q.to_event(1))
+
+    optimizer = optax.chain(optax.add_decayed_weights(100 / len(train)), optax.adagrad(0.01))
+    inference = SVI(model, guide, optimizer, Trace_ELBO())
+
+    @jax.jit
+    def loop(state: Any, key: Any, images: Any) -> Any:
+        def step(state: Any, key: Any) -> Any:
+            rows = jax.random.randint(key, (100,), 0, len(images))
+            return inference.update(state, images[rows])
+
+        return jax.lax.scan(step, state, jax.random.split(key, STEPS["NumPyro"]))
+
+    images = jax.numpy.asarray(train.numpy())
+    key, first = jax.random.split(jax.random.key(0))
+    state = inference.init(first, images[:100])
+
+    def steps() -> Any:
+        nonlocal state, key
+        key, draws = jax.random.split(key)
+        state, losses = loop(state, draws, images)
+        return losses.block_until_ready()
+
+    return steps
+
+
+_PEERS: dict[str, Callable[[Tensor], Callable[[], Any]]] = {
+    "Pyro": _pyro,
+    "pythae": _pythae,
+    "NumPyro": _numpyro,
+}

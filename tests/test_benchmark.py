@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import time
 
 import pytest
@@ -68,6 +69,28 @@ def test_candidates_take_turns_and_the_median_counts() -> None:
     assert measured.startswith("s")
     assert measured.endswith("f")
     assert sum(a != b for a, b in itertools.pairwise(measured)) == 5
+
+
+def test_a_loop_that_is_compiled_as_a_whole_is_timed_by_the_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(benchmark, "STEPS", {"loop": 10})
+    sleeps = dict.fromkeys(("loop", "step"), lambda: time.sleep(0.02))
+    found = benchmark.interleaved(sleeps, 0.02, 1)
+    assert found["loop"] >= 2.0
+    assert found["loop"] < found["step"] / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "module"), [("Pyro", "pyro"), ("pythae", "pythae"), ("NumPyro", "numpyro")]
+)
+def test_another_library_trains(name: str, module: str, synthetic: data.Dataset) -> None:
+    pytest.importorskip(module, reason="in the extra `peers`")
+    torch.set_default_dtype(torch.float32)
+    step = contenders.peers(synthetic.train)[name]
+    losses = [torch.as_tensor(step()).sum().item() for _ in range(3)]
+    assert all(map(math.isfinite, losses))
 
 
 MEASURED = {

@@ -88,7 +88,7 @@ def test_the_command_says_what_moved_and_stores_one_record_an_environment(
     ("given", "message"),
     [
         (["--samples", "4e4"], "samples: expected at most the 30000 of mnist-aevb-nz2-hidden-8"),
-        (["--samples", "2e3", "--precision", "half"], "precision: expected one of float32, bfloat16"),
+        (["--samples", "2e3", "--precision", "half"], "precision: expected one of float32, bf"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(

@@ -1,14 +1,7 @@
 """What is mended in the pages' HTML, and that all else stays as it was."""
 
-import sys
-from pathlib import Path
-
+import mended_markup
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
-
-import mended_markup  # noqa: E402
 
 FORMULA = r'<span class="math notranslate nohighlight">\(x &lt; 1\)</span>'
 

@@ -1,16 +1,11 @@
 """The last lines of a chapter name the stored runs that its code reads."""
 
-import importlib
-import sys
-
 import nbformat
+import page_records
 import pytest
 from browsing import HTML, ROOT
 
 from aevb import results
-
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
-page_records = importlib.import_module("page_records")
 
 
 @pytest.mark.parametrize(

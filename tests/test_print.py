@@ -1,16 +1,12 @@
 """The book as one PDF: a bookmark for each page, and links that lead within it."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from browsing import CHROMIUMS, HTML, ROOT
-from pypdf import PdfReader
-
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
-
 import print_book
+import pytest
+from browsing import HTML, ROOT, executable
+from pypdf import PdfReader
 
 CONTENTS = ROOT / "book" / "_toc.yml"
 PAGES = sorted(path.stem for suffix in ("md", "ipynb") for path in ROOT.glob(f"book/*.{suffix}"))
@@ -43,7 +39,7 @@ def test_every_page_of_the_contents_is_printed() -> None:
 
 def test_without_a_browser_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SystemExit, match="by a Chromium: none of chromium, "):
+    with pytest.raises(SystemExit, match="cannot be printed: no Chromium: none of chromium, "):
         print_book.main(HTML, CONTENTS, tmp_path / "book.pdf")
 
 
@@ -51,8 +47,7 @@ def test_without_a_browser_it_says_so(tmp_path: Path, monkeypatch: pytest.Monkey
 def book(tmp_path_factory: pytest.TempPathFactory) -> PdfReader:
     if not (HTML / "index.html").exists():
         pytest.skip("the book is not built: run `make book`")
-    if not any(map(print_book.shutil.which, CHROMIUMS)):
-        pytest.skip(f"no Chromium: none of {', '.join(CHROMIUMS)} is on the PATH")
+    executable()
     folder = tmp_path_factory.mktemp("print")
     (folder / "_toc.yml").write_text(SHORT)
     print_book.main(HTML, folder / "_toc.yml", folder / "book.pdf")

@@ -26,8 +26,13 @@ from pypdf.generic import ArrayObject, DictionaryObject, NameObject, NullObject
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
-    "--no-sandbox",
+    "--no-sandbox",  # Chromium refuses to start as root with it
     "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
 
@@ -74,6 +79,14 @@ def led_to(html: Path) -> dict[str, list[str]]:
         for name, anchor in re.findall(r'href="(\w+)\.html#([^"]+)"', path.read_text()):
             found.setdefault(name, set()).add(unquote(anchor))
     return {name: sorted(anchors) for name, anchors in found.items()}
+
+
+def chromium() -> str:
+    """Where a Chromium is."""
+    found = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    if found is None:
+        raise FileNotFoundError(f"no Chromium: none of {', '.join(CHROMIUMS)} is on the PATH")
+    return found
 
 
 @contextmanager
@@ -174,9 +187,10 @@ class Joined:
 
 def main(html: Path, contents: Path, pdf: Path) -> None:
     """Print the pages that the contents list."""
-    found = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    if found is None:
-        sys.exit(f"the PDF is printed by a Chromium: none of {', '.join(CHROMIUMS)} is on the PATH")
+    try:
+        found = chromium()
+    except FileNotFoundError as error:
+        sys.exit(f"the PDF cannot be printed: {error}")
     anchors = led_to(html)
     with served(html) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=list(FLAGS))
