@@ -247,7 +247,7 @@ def ranking_is_insensitive(
         "with half, the usual, and twice as many units.",
         f"Its lead, MNIST with {latent_dim} latent variables, in nats: {said} hidden units.",
         judge(len({lead > 0 for lead in leads.values()}) == 1),
-        "figure_2_lower_bound",
+        "sensitivity",
     )
 
 
