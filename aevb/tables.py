@@ -56,8 +56,13 @@ SETTINGS = {
 """The settings shown, in the order of the rows, and how each is called on a page."""
 
 
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table: the first column to the left, the others to the right.
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:
+    """A table: the columns of words to the left, those of numbers to the right.
+
+    Args:
+        header: The cells of the first row.
+        rows: Those of the others.
+        words: How many of the first columns hold words.
 
     Raises:
         ValueError: If a row has not as many cells as the header.
@@ -66,7 +71,7 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     for row in rows:
         if len(row) != len(header):
             raise ValueError(f"table: expected {len(header)} cells a row, found {len(row)}: {row}")
-    rule = ["---", *["---:"] * (len(header) - 1)]
+    rule = [*["---"] * words, *["---:"] * (len(header) - words)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *rows])
 
 
@@ -209,7 +214,7 @@ def variants(records: Iterable[Record], places: Sequence[float] = (1e6, 3e6, 1e7
             what = _changes(own, record) or f"the figure's settings, {_changed('seed', own)}"
             cells = (number(gap, form) for gap in gaps)
             body.append([_panel(own) if record is own else "", what, *cells])
-    return markdown(["test − the paper's", "run", *(_power(x) for x in places)], body)
+    return markdown(["test − the paper's", "run", *(_power(x) for x in places)], body, words=2)
 
 
 def moved(records: Iterable[Record], least: float = 400_000) -> str:
@@ -242,7 +247,7 @@ def moved(records: Iterable[Record], least: float = 400_000) -> str:
             body.append([panel, _changes(own, record), f"{end / 1e6:.3g}", *cells])
             named = True
     header = ["", "run", "million samples", "test", "train", "test − the paper's"]
-    return markdown(header, body)
+    return markdown(header, body, words=2)
 
 
 def _panels(

@@ -51,6 +51,7 @@ def cells(table: str) -> list[list[str]]:
 
 def test_markdown_is_a_table() -> None:
     assert tables.markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | ---: |\n| 1 | 2 |"
+    assert tables.markdown(["a", "b", "c"], [], words=2) == "| a | b | c |\n| --- | --- | ---: |"
 
 
 def test_a_row_of_another_length_is_refused() -> None:
