@@ -159,9 +159,7 @@ def _pythae(train: Tensor, latent: int = 20) -> Callable[[], Any]:
 
 def _numpyro(train: Tensor, hidden: int = 500, latent: int = 20) -> Callable[[], Any]:
     """The paper's model in NumPyro, with many steps compiled into one loop."""
-    if "xla_cpu_multi_thread_eigen" not in os.environ.get("XLA_FLAGS", ""):
-        flags = os.environ.get("XLA_FLAGS", ""), "--xla_cpu_multi_thread_eigen=false"
-        os.environ["XLA_FLAGS"] = " ".join(flags).strip()  # read when JAX first computes
+    os.environ["NPROC"] = "1"  # the threads of JAX, read when it first computes
     import jax
     import numpyro
     import optax

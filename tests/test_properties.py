@@ -77,6 +77,7 @@ KINDS: dict[type[experiments.Experiment], dict[str, st.SearchStrategy[Any]]] = {
         "estimator": st.sampled_from("AB"),
         "split_seed": COUNTS,
         "pixels": st.sampled_from(["gray", "drawn", "thresholded"]),
+        "decoder_variance": st.sampled_from(["network", "floored", "constant"]),
     },
     experiments.MarginalLikelihood: SETTINGS
     | {
