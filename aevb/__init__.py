@@ -10,6 +10,7 @@ module                   holds                                                pa
 ``divergence``           the Gaussian KL divergence in closed form            App. B
 ``reparameterization``   noise and a differentiable map instead of a draw     2.4
 ``models``               the VAE; a linear-Gaussian model with known answers  2.1, 3
+``decoder_variance``     Frey Face's decoder with two other variances         5
 ``bayesian``             models with a distribution over their parameters     App. F
 ``estimators``           SGVB A and B, the score function, the minibatch      2.2--2.3
 ``hmc``                  Hamiltonian Monte Carlo, many chains at once         Apps D, E
