@@ -51,19 +51,29 @@ def test_another_idx_file_is_refused(content: bytes, message: str) -> None:
 
 
 def test_gunzip_makes_what_was_compressed() -> None:
-    assert _formats.gunzip(gzip.compress(IDX), len(IDX), "the file") == IDX
+    assert _formats.gunzip(PACKED, len(IDX), "the file") == IDX
 
 
+PACKED = gzip.compress(IDX, mtime=0)
+
+
+# Named: the bytes would be the tests' names, and a gzip file holds the time of its making.
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (IDX, "a gzip file, found: "),
-        (b"", "40 bytes, compressed, found 0"),
-        (gzip.compress(IDX[:-1]), "40 bytes, compressed, found 39"),
-        (gzip.compress(IDX + b"!"), "40 bytes, compressed, found more"),
-        (gzip.compress(IDX)[:-1], "the end of the gzip file, found none"),
-        (gzip.compress(IDX) + b"!", "the end of the gzip file, found more bytes"),
-        (gzip.compress(IDX)[:-8] + bytes(8), "a gzip file, found: "),  # its checksum
+        pytest.param(IDX, "a gzip file, found: ", id="not packed"),
+        pytest.param(b"", "40 bytes, compressed, found 0", id="nothing"),
+        pytest.param(
+            gzip.compress(IDX[:-1], mtime=0), "40 bytes, compressed, found 39", id="a byte less"
+        ),
+        pytest.param(
+            gzip.compress(IDX + b"!", mtime=0), "40 bytes, compressed, found more", id="a byte more"
+        ),
+        pytest.param(PACKED[:-1], "the end of the gzip file, found none", id="cut"),
+        pytest.param(
+            PACKED + b"!", "the end of the gzip file, found more bytes", id="a byte after the end"
+        ),
+        pytest.param(PACKED[:-8] + bytes(8), "a gzip file, found: ", id="another checksum"),
     ],
 )
 def test_another_gzip_file_is_refused(content: bytes, message: str) -> None:
