@@ -1,4 +1,4 @@
-r"""The way to torchvision: its MNIST mirrors and its MNIST reader, and its Fashion-MNIST.
+r"""The way to torchvision: its mirrors of MNIST, and its Fashion-MNIST.
 
 Beside the CPU build of torch, torchvision needs help to import. Its compiled extension is linked
 against CUDA and does not load; the import then stops at ``operator torchvision::nms does not
@@ -11,16 +11,14 @@ import gzip
 import hashlib
 import importlib
 import sys
-import tempfile
 from pathlib import Path
 from types import ModuleType
 
 import torch
-from torch import Tensor
 
 from aevb._files import DataError
 
-__all__ = ["import_datasets", "read_fashion_mnist", "read_mnist"]
+__all__ = ["import_datasets", "read_fashion_mnist"]
 
 _declared: torch.library.Library | None = None  # the declarations last as long as this object
 
@@ -55,33 +53,6 @@ def _declare_operators() -> None:
             _declared.define(
                 f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
             )
-
-
-def read_mnist(contents: dict[str, bytes]) -> list[Tensor]:
-    r"""MNIST as ``torchvision.datasets.MNIST`` reads it.
-
-    torchvision reads uncompressed files from a folder and does not check them, so it is given a
-    folder of copies that were checked.
-
-    Args:
-        contents: file name to contents, uncompressed.
-
-    Returns:
-        Training images (60000, 28, 28), uint8, and labels (60000,), int64; the same for the test.
-
-    Raises:
-        ImportError: torchvision does not import.
-        OSError: there is no room for the copies.
-    """
-    datasets = import_datasets()
-    with tempfile.TemporaryDirectory(prefix="aevb-mnist-") as root:
-        raw = Path(root, "MNIST", "raw")
-        raw.mkdir(parents=True)
-        for name, content in contents.items():
-            (raw / name).write_bytes(content)
-        train = datasets.MNIST(root, train=True, download=False)
-        test = datasets.MNIST(root, train=False, download=False)
-    return [train.data, train.targets, test.data, test.targets]
 
 
 def read_fashion_mnist(root: Path, download: bool) -> dict[Path, bytes]:

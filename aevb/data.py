@@ -12,7 +12,7 @@ downloaded unasked: :func:`fetch` does that, ``python -m aevb data`` calls it.
 import hashlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -178,7 +178,9 @@ def fashion_mnist(path: Path | None = None, *, download: bool = False) -> Datase
     """
     path = folder() if path is None else path
     contents = _torchvision.read_fashion_mnist(path / "fashion_mnist", download)
-    train, train_labels, test, test_labels = _idx_tensors(contents)
+    train, train_labels, test, test_labels = (
+        _idx_tensor(content, where) for where, content in contents.items()
+    )
     return Dataset(
         name="fashion-mnist",
         train=train.reshape(len(train), -1).float().div_(255),
@@ -334,15 +336,10 @@ def _files_of(name: str) -> tuple[_files.File, ...]:
 
 def _mnist_tensors(path: Path) -> list[Tensor]:
     """Training images, training labels, test images, test labels."""
-    contents = {Path(file.path).name: _files.read(path, file) for file in _files.MNIST}
-    try:
-        return _torchvision.read_mnist(contents)
-    except (ImportError, OSError):  # no torchvision, or no room on the disk: the same without it
-        return _idx_tensors({path / name: content for name, content in contents.items()})
+    return [_idx_tensor(_files.read(path, file), path / file.path) for file in _files.MNIST]
 
 
-def _idx_tensors(contents: Mapping[Path, bytes]) -> list[Tensor]:
-    """What the files hold; labels as whole numbers of torch's own kind."""
-    arrays = [_formats.idx(content, path) for path, content in contents.items()]
-    tensors = [torch.from_numpy(array.copy()) for array in arrays]
-    return [tensor if tensor.ndim > 1 else tensor.long() for tensor in tensors]
+def _idx_tensor(content: bytes, where: Path) -> Tensor:
+    """What an IDX file holds; labels as whole numbers of torch's own kind."""
+    tensor = torch.from_numpy(_formats.idx(content, where).copy())
+    return tensor if tensor.ndim > 1 else tensor.long()

@@ -100,20 +100,18 @@ def test_mnist_holds_out_the_images_that_complete_the_training_file(mnist: data.
     assert whole.mean().item() == pytest.approx(0.13066, abs=5e-6)  # the 60,000 images' mean
 
 
-def test_mnist_is_the_same_without_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mnist_is_read_as_torchvision_reads_it(tmp_path: Path) -> None:
     folder = real_data("mnist")
-    with_torchvision = data._mnist_tensors(folder)
-    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)  # now it does not import
-    without = data._mnist_tensors(folder)
-    assert all(torch.equal(a, b) for a, b in zip(with_torchvision, without, strict=True))
-    assert [a.dtype for a in with_torchvision] == [b.dtype for b in without]
-
-
-def test_mnist_is_the_same_without_room_for_copies(
-    mnist: data.Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Path, "write_bytes", disk_full)
-    assert torch.equal(data.mnist().test, mnist.test)
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for file in _files.MNIST:
+        (raw / Path(file.path).name).write_bytes(_files.read(folder, file))
+    reader = _torchvision.import_datasets().MNIST
+    train, test = (reader(str(tmp_path), train=train, download=False) for train in (True, False))
+    theirs = [train.data, train.targets, test.data, test.targets]
+    ours = data._mnist_tensors(folder)
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert [a.dtype for a in ours] == [b.dtype for b in theirs]
 
 
 def test_torchvision_imports_after_an_import_that_failed() -> None:
