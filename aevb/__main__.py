@@ -258,24 +258,24 @@ _CHOICES: dict[str, Any] = {
 }
 """What chooses among the panels of a figure."""
 _SETTINGS: dict[str, Any] = {
-    "samples": _count,
-    "step_size": float,
-    "minibatch": int,
-    "noise_samples": int,
-    "estimator": str,
-    "hidden": int,
-    "warm_up": int,
-    "initial_std": float,
-    "prior": _true_or_false,
-    "split_seed": int,
-    "precision": str,
-    "pixels": str,
-    "decoder_variance": str,
-    "evaluated": int,
-    "candidates": int,
-    "draws": int,
-    "burn_in": int,
-    "leapfrog_steps": int,
+    "samples": (_count, "training samples to evaluate in all"),
+    "step_size": (float, "Adagrad's step size"),
+    "minibatch": (int, "M, the datapoints of a minibatch"),
+    "noise_samples": (int, "L, the noise samples per datapoint"),
+    "estimator": (str, "A (eq. 6) or B (eq. 7)"),
+    "hidden": (int, "the tanh units of each network"),
+    "warm_up": (int, "steps that only accumulate squared gradients"),
+    "initial_std": (float, "the standard deviation of the initial parameters"),
+    "prior": (_true_or_false, "True or False: whether the parameters have one"),
+    "split_seed": (int, "the seed of Frey Face's split"),
+    "precision": (str, "of matrix products: float32 or bfloat16"),
+    "pixels": (str, "of MNIST: gray, drawn or thresholded"),
+    "decoder_variance": (str, "of Frey Face: network, floored or constant"),
+    "evaluated": (int, "Figure 3: images whose likelihood is estimated"),
+    "candidates": (int, "Figure 3: draws of the prior that a chain may start at"),
+    "draws": (int, "Figure 3: draws of each posterior"),
+    "burn_in": (int, "Figure 3: moves of a chain before its first draw"),
+    "leapfrog_steps": (int, "Figure 3: leapfrog steps in each move"),
 }
 """What may be set otherwise than in the figure."""
 
@@ -376,7 +376,7 @@ def _parser() -> argparse.ArgumentParser:
         "stores, and compare the curves. On the machine that made the record they are equal.",
     )
     command.add_argument("record", type=Path, help="such as book/results/figure-2/NAME.json")
-    command.add_argument("--samples", type=_SETTINGS["samples"], help="how far (default 1e5)")
+    command.add_argument("--samples", type=_count, help="how far (default 1e5)")
     command.add_argument(
         "--device", type=_device, default="cpu", help="cuda: on a GPU (default cpu)"
     )
@@ -439,12 +439,9 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
     _add_preset(command)
     for name, settings in _CHOICES.items():
         command.add_argument(f"--{name.replace('_', '-')}", nargs="+", **settings)
-    for name, kind in _SETTINGS.items():
-        command.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=kind,
-            help=f"another {name.replace('_', ' ')} than the figure's",
-        )
+    others = command.add_argument_group("other settings than the figure's")
+    for name, (kind, what) in _SETTINGS.items():
+        others.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=what)
 
 
 def _range(text: str) -> range:

@@ -42,6 +42,7 @@ __all__ = [
     "available_device",
     "evaluations",
     "model_of",
+    "on_threads",
     "run",
     "run_together",
     "start",
@@ -129,7 +130,7 @@ def run_together(
             _stored(e, path or results.folder(e.preset), device, datasets, shared, progress)
             for e in missing
         ]
-        with _one_thread():
+        with on_threads(1):
             made = dict(zip(missing, training.together(runs, device), strict=True))
     return [(there | made)[e] for e in experiments]
 
@@ -319,11 +320,11 @@ def _likelihoods(
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Train on one thread: at this size two are slower, and one is reproducible."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def on_threads(number: int) -> Iterator[None]:
+    """Train on so many threads: at this size two are slower than one, and one is reproducible."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)

@@ -100,7 +100,7 @@ class Experiment:
     preset: str = "paper"
     """``smoke``, ``quick`` or ``paper``."""
     keep_weights: bool = _THE_PANELS
-    """Whether the trained parameters are stored: those that another page looks into are."""
+    """Whether the trained parameters are stored; by default those that another page looks into."""
 
     figure: ClassVar[str]
     algorithms: ClassVar[tuple[str, ...]]
@@ -110,8 +110,9 @@ class Experiment:
         one_of("algorithm", self.algorithm, self.algorithms)
         one_of("preset", self.preset, PRESETS)
         one_of("precision", self.precision, PRECISIONS)
+        given = {name: getattr(self, name) for name in self._panel()}
         for name, value in self._panel().items():
-            if getattr(self, name) is None:
+            if given[name] is None:
                 object.__setattr__(self, name, value)
         for name in (field.name for field in fields(self) if field.name in _LEAST):
             value, least, most = getattr(self, name), _LEAST[name], _MOST.get(name, _MOST_SIZE)
@@ -125,6 +126,8 @@ class Experiment:
         for name in ("prior", "keep_weights"):
             value = getattr(self, name)
             _check(name, value, isinstance(value, bool), "True or False")
+        if given["keep_weights"] is None and self._changed():
+            object.__setattr__(self, "keep_weights", False)
         if self.samples < self.per_step:
             raise ExperimentError(
                 f"samples: expected at least one step of {self.per_step}, found {self.samples}"
@@ -148,14 +151,15 @@ class Experiment:
     @property
     def name(self) -> str:
         """What the run is, readably: the panel, then each setting that is not the panel's."""
+        changed = [f"-{name.replace('_', '-')}-{v}" for name, v in self._changed().items()]
+        return f"{'-'.join(self._named().values())}{''.join(changed)}-seed{self.seed}"
+
+    def _changed(self) -> dict[str, Any]:
+        """The settings that are not the panel's."""
         usual = {field.name: field.default for field in fields(self)} | self._panel()
         told = (*self._named(), "preset", "seed", "samples", "keep_weights")
-        changed = [
-            f"-{field.name.replace('_', '-')}-{getattr(self, field.name)}"
-            for field in fields(self)
-            if field.name not in told and getattr(self, field.name) != usual[field.name]
-        ]
-        return f"{'-'.join(self._named().values())}{''.join(changed)}-seed{self.seed}"
+        names = [field.name for field in fields(self) if field.name not in told]
+        return {n: getattr(self, n) for n in names if getattr(self, n) != usual[n]}
 
     def _check_name(self) -> None:
         """A name is that of a file, too, and a file's name has at most 255 characters."""

@@ -64,9 +64,7 @@ def measure(
         experiments.specification(stored), samples=samples, precision=precision, keep_weights=False
     )
     dataset = _dataset(experiment.dataset)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with experiments.on_threads(threads):
         made = results.provenance(torch.device("cpu"), dataset.sha256)
         made["mkl"] = os.environ.get("MKL_CBWR", "")
         state, draw = experiments.start(experiment, dataset)
@@ -82,8 +80,6 @@ def measure(
             name=experiment.name,
             repeat=True,
         )
-    finally:
-        torch.set_num_threads(before)
     record = results.Record(
         "drift",
         experiment.name,

@@ -16,6 +16,7 @@ from aevb._run import (
     ALGORITHMS,
     available_device,
     model_of,
+    on_threads,
     run,
     run_together,
     start,
@@ -54,6 +55,7 @@ __all__ = [
     "grid",
     "lacking",
     "model_of",
+    "on_threads",
     "one_of",
     "paper_samples",
     "reproduce",
@@ -162,6 +164,7 @@ def select(
         raise ExperimentError(
             f"{', '.join(figures)}: expected one of {', '.join(told)}; found {asked}"
         )
+    given = {"keep_weights": None, **given}  # it depends on the others
     return {replace(experiment, **given): figure for experiment, figure in chosen.items()}
 
 
@@ -176,7 +179,7 @@ def reproduce(
     """The records that a figure draws from.
 
     Args:
-        figure: ``figure-2``, ``figure-4`` or ``figure-5``.
+        figure: ``figure-2``, ``figure-3``, ``figure-4`` or ``figure-5``.
         preset: ``paper`` reads the stored records, however far their runs have come.
             ``smoke`` and ``quick`` train what is not there yet, in ``_build/results``.
         seed: The seed of the runs.

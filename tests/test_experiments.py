@@ -112,6 +112,22 @@ def test_figures_4_and_5_look_into_models_whose_weights_are_kept() -> None:
             assert all(e.keep_weights for e in experiments.grid(figure, preset))
 
 
+def test_weights_of_another_setting_are_kept_only_if_asked_for() -> None:
+    shorter, other, kept = (
+        experiments.select(["figure-4"], settings=settings)
+        for settings in (
+            {"samples": 1_000},
+            {"prior": False},
+            {"prior": False, "keep_weights": True},
+        )
+    )
+    assert [{e.keep_weights for e in runs} for runs in (shorter, other, kept)] == [
+        {True},
+        {False},
+        {True},
+    ]
+
+
 @pytest.mark.parametrize(("figure", "preset"), GRIDS)
 def test_a_grid_hands_on_preset_and_seed(figure: str, preset: str) -> None:
     for experiment in experiments.grid(figure, preset, seed=3):
@@ -373,14 +389,16 @@ def test_a_run_is_on_one_thread_and_gives_the_others_back(
         torch.set_num_threads(before)
 
 
-def test_weights_are_kept_where_a_figure_needs_them(
-    synthetic: data.Dataset, tmp_path: Path
-) -> None:
-    kept = experiments.run(small(samples=1_000), tmp_path, progress=False)
-    not_kept = experiments.run(small(samples=1_000, latent_dim=3), tmp_path, progress=False)
+def test_weights_are_stored_where_they_are_kept(synthetic: data.Dataset, tmp_path: Path) -> None:
+    kept, not_kept = (
+        experiments.run(
+            small(samples=1_000, keep_weights=keep), tmp_path / str(keep), progress=False
+        )
+        for keep in (True, False)
+    )
     assert kept.weights is not None
     assert not_kept.weights is None
-    with pytest.raises(results.RecordError, match=r"nz3.*no weights were kept"):
+    with pytest.raises(results.RecordError, match=r"nz2.*no weights were kept"):
         experiments.trained_model(not_kept)
 
 

@@ -10,11 +10,8 @@ import pytest
 import test_book
 import yaml
 from bs4 import BeautifulSoup
-from test_pages import ROOT, build, project
-
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
-
 from repository_buttons import INSTALL, tags, write_install_cells
+from test_pages import ROOT, build, project
 
 __all__ = ["project"]
 
