@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
-from aevb import __main__, _run, checkpoint, data, experiments, results, training
+from aevb import __main__, _options, _run, checkpoint, data, experiments, results, training
 from aevb.experiments import LowerBound, MarginalLikelihood
 from aevb.marginal_likelihood import quadrature, reciprocal_importance_sampling
 from aevb.results import Record
@@ -567,7 +567,7 @@ def test_reproduce_says_how_to_make_a_missing_record(
         message = str(error.value)
         first = experiments.grid(figure, "paper", 3)[0]
         assert message.startswith(f"{first.name}: no such record. Make it with: python -m aevb ")
-        options = __main__._parser().parse_args(shlex.split(message.split("-m aevb ")[1]))
+        options = _options.parser().parse_args(shlex.split(message.split("-m aevb ")[1]))
         assert (options.figure, options.seed) == (figure, [range(3, 4)])
         for name in ("algorithm", "n_train" if figure == "figure-3" else "latent_dim"):
             assert getattr(options, name) == [getattr(first, name)]

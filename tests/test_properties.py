@@ -25,7 +25,16 @@ from papermill.translators import PythonTranslator
 from torch import Tensor
 
 from aevb import __main__ as command_line
-from aevb import benchmark, checkpoint, data, experiments, gpu_benchmark, notebooks, results
+from aevb import (
+    _options,
+    benchmark,
+    checkpoint,
+    data,
+    experiments,
+    gpu_benchmark,
+    notebooks,
+    results,
+)
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
@@ -136,7 +145,7 @@ def test_a_configuration_comes_back_from_its_record_or_is_refused_by_name(
     assert experiments.specification(stored) == experiment
 
     given = ["run", kind.figure, *experiment.selection.split()]
-    options = vars(command_line._parser().parse_args(given))
+    options = vars(_options.parser().parse_args(given))
     for name in experiment._named():
         assert options[name] == [getattr(experiment, name)]
 
@@ -290,7 +299,7 @@ def test_a_checkpoint_comes_back_as_it_was_and_a_changed_one_is_refused(
 # -- Command lines -----------------------------------------------------------------------------
 
 OPTIONS = [
-    *(f"--{name.replace('_', '-')}" for name in (*command_line._CHOICES, *command_line._SETTINGS)),
+    *(f"--{name.replace('_', '-')}" for name in (*_options.CHOICES, *_options.SETTINGS)),
     *("--preset", "--seed", "--device", "--force", "--json", "--store", "--tolerance", "--verify"),
 ]
 WORDS = ["data", "list", "run", "compare", "rerun", "bench", *experiments.FIGURES, "--", "-h"]

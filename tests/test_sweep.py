@@ -102,17 +102,17 @@ def test_what_is_not_there_is_refused_by_name(
 
 def commands(work: list[sweep.Job]) -> list[Any]:
     """What the command line makes of the jobs' commands."""
-    from aevb.__main__ import _parser
+    from aevb._options import parser
 
     split = [job.command.split(" -m aevb ")[1] for job in work]
-    return [_parser().parse_args(words.split()) for words in split]
+    return [parser().parse_args(words.split()) for words in split]
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_every_missing_run_is_in_one_job(
     records: Path, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aevb.__main__._device", str)  # the device is where the job will be
+    monkeypatch.setattr("aevb._options._device", str)  # the device is where the job will be
     chosen = experiments.select(list(experiments.FIGURES), "paper", range(5))
     runs = sweep.missing(chosen)
     assert [run.experiment for run in runs] == list(chosen), "there is no record in this folder"
