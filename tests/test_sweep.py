@@ -287,14 +287,26 @@ def expected(mnist: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
-    kill(processes("", f"AEVB_RESULTS={tmp_path}"))
+    for place in (tmp_path, *tmp_path.iterdir()):
+        kill(processes("", f"AEVB_RESULTS={place}"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", ["a job", "the scheduler", "everything"])
 def test_after_a_kill_the_same_command_ends_as_if_there_had_been_none(
-    killed: str, folder: Path, snakemake: None, expected: dict[str, Any]
+    killed: str,
+    folder: Path,
+    snakemake: None,
+    expected: dict[str, Any],
+    request: pytest.FixtureRequest,
 ) -> None:
+    times: int = max(1, request.config.getoption("--kills") // 10)
+    for number in range(times):
+        kill_and_repeat(killed, folder / f"{number}", expected)
+    print(f"{killed}, killed {times} times in a sweep; lost: 0")
+
+
+def kill_and_repeat(killed: str, folder: Path, expected: dict[str, Any]) -> None:
     places = folder / "smoke" / "figure-2"
     process = started(folder)
     until(lambda: list(places.glob("*.json")), "the first record")
