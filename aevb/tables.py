@@ -8,6 +8,7 @@ import contextlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from aevb import reference
 from aevb.reference import Row
@@ -253,7 +254,8 @@ def moved(records: Iterable[Record], least: float = 400_000) -> str:
 def _panels(
     records: Iterable[Record],
 ) -> Iterator[tuple[Record, list[Record], reference.Curve]]:
-    """The figure's own run of each panel, the others of it, and the paper's test curve."""
+    """The figure's own run of each panel, the others of it by what they change, and the paper's
+    test curve."""
     panels: dict[reference.Key, list[Record]] = {}
     for record in sorted(records, key=lambda record: (len(record.name), record.name)):
         panels.setdefault(reference.key_of(record), []).append(record)
@@ -264,6 +266,7 @@ def _panels(
 
     for key in sorted(panels, key=place_of):
         own, *others = panels[key]
+        others.sort(key=lambda record, own=own: _departures(own, record))  # type: ignore[misc]
         with contextlib.suppress(reference.ReferenceError):  # Figures 4 and 5 have no panel
             yield own, others, reference.curve(own.figure, **key._asdict(), split="test")
 
@@ -286,14 +289,21 @@ def _form(record: Record) -> str:
     return "+.1f" if record.configuration["dataset"] == "mnist" else "+.0f"
 
 
+def _departures(own: Record, other: Record) -> list[tuple[int, Any]]:
+    """The settings of one run that are not those of another, but for their lengths: the place of
+    each in :data:`SETTINGS`, the seed's first, and its value."""
+    return [
+        (-1 if name == "seed" else place, other.settings[name])
+        for place, name in enumerate(SETTINGS)
+        if name in own.settings
+        if name != "samples" and own.settings[name] != other.settings[name]
+    ]
+
+
 def _changes(own: Record, other: Record) -> str:
-    """The settings of one run that are not those of another, but for their lengths."""
-    return ", ".join(
-        _changed(key, other)
-        for key in SETTINGS
-        if key in own.settings
-        if key != "samples" and own.settings[key] != other.settings[key]
-    )
+    """What one run changes of another, in words."""
+    names = [*SETTINGS]
+    return ", ".join(_changed(names[place], other) for place, _ in _departures(own, other))
 
 
 def _changed(key: str, record: Record) -> str:
