@@ -545,6 +545,10 @@ def test_where_figure_3_is_evaluated_does_not_change_its_training(
             {"algorithm": "mcem", "n_train": 1_000, "samples": 14_999},
             "samples: expected at least one step of 15000, found 14999",
         ),
+        (
+            {"algorithm": "mcem", "n_train": 1_000, "minibatch": 100},
+            "minibatch: expected n_train, 1000, for mcem, found 100",
+        ),
     ],
     ids=str,
 )
