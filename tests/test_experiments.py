@@ -467,8 +467,7 @@ def test_a_checkpoint_of_another_specification_is_refused(
     other.touch()
     record = experiments.run(small(), tmp_path, progress=False)
     assert record.curves["samples"][-1] == 5_000
-    used = {record.path, record.path.with_suffix(".safetensors")}
-    assert set(folder.iterdir()) == used | {other}
+    assert set(folder.iterdir()) == {record.path, other}
 
 
 # -- Figure 3 ----------------------------------------------------------------------------------
