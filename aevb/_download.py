@@ -183,6 +183,7 @@ def npm() -> dict[str, bytes]:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
+                errors="replace",
                 timeout=NPM_TIMEOUT,
             )
             archive = Path(temporary, NPM_ARCHIVE.path)

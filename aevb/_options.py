@@ -125,8 +125,11 @@ def parser() -> argparse.ArgumentParser:
         "--figure", nargs="+", choices=experiments.FIGURES, help="only these figures"
     )
     _add_selection(command)
-    command.add_argument(
-        "--device", default="cpu", help="cuda: on GPUs, many runs on each (default cpu)"
+    command.add_argument(  # where the jobs will run; there need be none here
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="cuda: on GPUs, many runs on each (default cpu)",
     )
     command.add_argument(
         "--profile",
@@ -231,13 +234,19 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
 def _range(text: str) -> range:
     """A seed, or a range of them with both its ends."""
     first, _, last = text.partition("-")
-    return range(int(first), int(last or first) + 1)
+    try:
+        found = range(int(first), int(last or first) + 1)
+    except ValueError:
+        found = range(0)
+    if not found:
+        raise argparse.ArgumentTypeError(f"expected a seed, or a range such as 0-9; found {text!r}")
+    return found
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    number = _count(text)
     if number < 1:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"expected at least 1, found {text!r}")
     return number
 
 

@@ -40,6 +40,7 @@ from aevb.precision import bfloat16_products
 __all__ = [
     "ALGORITHMS",
     "available_device",
+    "dataset_of",
     "evaluations",
     "model_of",
     "on_threads",
@@ -146,7 +147,7 @@ def _stored(
     """The stages of a run, the last of which stores its record."""
     checkpoint = path / experiment.figure / f"{experiment.name}.checkpoint.safetensors"
     em = experiment.algorithm == "mcem"
-    dataset = _dataset(experiment, device, datasets)
+    dataset = dataset_of(experiment, device, datasets)
     made = results.provenance(device, dataset.sha256) | shared
     state, draw = start(experiment, dataset)
     state, history = yield from training.stages(
@@ -193,10 +194,22 @@ def available_device(name: torch.device | str) -> torch.device:
     return device
 
 
-def _dataset(
-    experiment: Experiment, device: torch.device, datasets: dict[str, data.Dataset]
+def dataset_of(
+    experiment: Experiment,
+    device: torch.device | str = "cpu",
+    datasets: dict[str, data.Dataset] | None = None,
 ) -> data.Dataset:
-    """The experiment's data set on the device, once for all runs that train on it."""
+    """The data set of an experiment: its split, its pixels, the images that it trains on.
+
+    Args:
+        experiment: The specification.
+        device: Where the images are to be.
+        datasets: What was read for other experiments, which is not read again.
+
+    Raises:
+        aevb.data.DataError: If the data set cannot be had or is damaged.
+    """
+    datasets = {} if datasets is None else datasets
     split_seed, pixels = 0, "gray"
     if isinstance(experiment, LowerBound):
         split_seed, pixels = experiment.split_seed, experiment.pixels

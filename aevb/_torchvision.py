@@ -92,6 +92,8 @@ def _read_compressed(path: Path, md5: str) -> bytes:
         raise DataError(
             f"{path}: expected the file, found none; download=True fetches it"
         ) from None
+    except OSError as error:
+        raise DataError(f"{path}: expected a readable file, found: {error.strerror}") from error
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != md5:
         raise DataError(f"{path}: expected MD5 {md5}, found {found}")

@@ -93,7 +93,8 @@ class Adagrad(torch.optim.Adagrad):
         gaps = [p.new_zeros(-p.numel() % ALIGNMENT) for p in parameters]
         sums = [self.state[p]["sum"] for p in parameters]
         self._gaps = gaps
-        self._w, self._sum = _joined(parameters, gaps), _joined(sums, gaps)
+        self._w = _joined(parameters, gaps)
+        self._sum = _joined(sums, [gap + 1 for gap in gaps])  # else a gap becomes 0 / 0
         self._gradient, self._root = torch.empty_like(self._w), torch.empty_like(self._w)
         begin = 0
         for p, gap in zip(parameters, gaps, strict=True):

@@ -45,13 +45,13 @@ class Info(NamedTuple):
 def init(
     model: LatentVariableModel, optimizer: torch.optim.Optimizer, generator: torch.Generator
 ) -> State:
-    """The state before the first step.
+    r"""The state before the first step.
 
     Args:
         model: The model with its initial parameters (line 1 of Algorithm 1).
         optimizer: Over the model's parameters; it carries the prior on them
             (see :class:`aevb.adagrad.Adagrad`).
-        generator: The source of the noise :math:`\\epsilon`.
+        generator: The source of the noise :math:`\epsilon`.
     """
     return State(model, optimizer, generator)
 
@@ -78,6 +78,9 @@ def step(
 
     Returns:
         The next state, and the bounds of the minibatch before the update.
+
+    Raises:
+        ValueError: If ``samples`` is smaller than one or ``minibatch`` is not a matrix.
 
     >>> from aevb import adagrad, models
     >>> generator = torch.Generator().manual_seed(0)

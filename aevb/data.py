@@ -199,6 +199,9 @@ def load(name: str, path: Path | None = None) -> Dataset:
         name: ``"mnist"`` or ``"frey-face"``.
         path: the data folder; by default :func:`folder`.
 
+    Returns:
+        What :func:`mnist` or :func:`frey_face` returns.
+
     Raises:
         DataError: there is no such data set, or a file is absent, unreadable or not the original.
     """
@@ -307,6 +310,10 @@ def fetch(
 
 def verify(path: Path | None = None, *, names: Iterable[str] = NAMES) -> list[str]:
     r"""Checks the files of the data folder.
+
+    Args:
+        path: the data folder; by default :func:`folder`.
+        names: the data sets.
 
     Returns:
         A line for each file.

@@ -5,14 +5,13 @@ noise. What is another is the environment: the version of PyTorch, the processor
 the number of threads. Sums are then rounded otherwise, and every later step starts a little off.
 """
 
-import functools
 import os
 import re
 from dataclasses import asdict, replace
 
 import torch
 
-from aevb import data, experiments, results, training
+from aevb import experiments, results, training
 
 __all__ = ["RUNS", "SAMPLES", "between", "differences", "environment", "measure"]
 
@@ -63,7 +62,7 @@ def measure(
     experiment = replace(
         experiments.specification(stored), samples=samples, precision=precision, keep_weights=False
     )
-    dataset = _dataset(experiment.dataset)
+    dataset = experiments.dataset_of(experiment)
     with experiments.on_threads(threads):
         made = results.provenance(torch.device("cpu"), dataset.sha256)
         made["mkl"] = os.environ.get("MKL_CBWR", "")
@@ -122,11 +121,6 @@ def between(record: results.Record, other: results.Record) -> dict[int, float]:
         for found in (record, other)
     )
     return {int(x): one[x] - two[x] for x in one if x in two}
-
-
-@functools.cache
-def _dataset(name: str) -> data.Dataset:
-    return data.load(name)
 
 
 def _stored(run: str) -> results.Record:

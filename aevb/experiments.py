@@ -15,6 +15,7 @@ from aevb._records import done, lacking, specification, stored
 from aevb._run import (
     ALGORITHMS,
     available_device,
+    dataset_of,
     model_of,
     on_threads,
     run,
@@ -47,6 +48,7 @@ __all__ = [
     "LowerBound",
     "MarginalLikelihood",
     "available_device",
+    "dataset_of",
     "done",
     "figure_2",
     "figure_3",

@@ -234,6 +234,9 @@ def step(
 
     Returns:
         The next state, and the bounds of the minibatch before the update.
+
+    Raises:
+        ValueError: If ``minibatch`` is not a matrix, or ``sharing`` does not divide :math:`M`.
     """
     bounds = estimator(
         state.model, minibatch, int(state.datapoints), sharing, generator=state.generator

@@ -6,6 +6,7 @@ a whole figure takes.
 
 import time
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -97,10 +98,8 @@ def _together(
 def _prepared(
     experiment: Experiment, dataset: data.Dataset
 ) -> Generator[None, None, replay.Recording]:
-    state, draw = experiments.start(experiment, dataset)
+    state, draw = experiments.start(replace(experiment, warm_up=0), dataset)
     step = experiments.step_of(experiment)
-    for group in state.optimizer.param_groups:
-        group["warm_up"] = 0
     step(state, next(draw))  # the first reads how far the warm-up is
     yield
     return replay.record(lambda: step(state, next(draw)))

@@ -101,8 +101,8 @@ def init(position: Tensor, log_density: LogDensity) -> State:
 
     Raises:
         DivergenceError: If a chain's log density or gradient is not finite there.
-        ValueError: If ``position`` is a scalar, or ``log_density`` returns another shape than
-            the chains'.
+        ValueError: If ``position`` is a scalar or not of floating-point numbers, or
+            ``log_density`` returns another shape than the chains', or a constant.
     """
     if position.ndim == 0 or not position.is_floating_point():
         raise ValueError(
@@ -309,8 +309,8 @@ def sample(
         The draws, how each step went, and where the chains and the step size have arrived.
 
     Raises:
-        ValueError: If ``draws`` is smaller than one, ``warm_up`` is negative, or ``jitter`` is
-            not in [0, 1).
+        ValueError: If ``draws`` is smaller than one, ``warm_up`` is negative, ``jitter`` is not
+            in [0, 1), or :func:`step` or :func:`adapt` refuses an argument.
 
     Warns:
         DivergenceWarning: Once, if kept draws have diverged, with how many.

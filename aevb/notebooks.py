@@ -96,10 +96,12 @@ def run(notebook: Path | str, output: Path | str, /, **values: Any) -> Path:
     """Run a notebook with other parameters, in its own folder, and return ``output``.
 
     Raises :class:`NotebookError` for a name that the notebook does not declare, for a value that
-    is not of the default's type or that a notebook cannot store, and for a cell that fails.
-    ``output`` is written in this last case alone of the three, and holds the error.
+    is not of the default's type or that a notebook cannot store, and for a cell that fails or
+    ends the kernel. ``output`` is written in this last case alone of the three, and holds the error
+    if there is one.
     """
     import papermill  # imports much; only this function needs it
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     notebook, output = Path(notebook), Path(output)
@@ -134,6 +136,8 @@ def run(notebook: Path | str, output: Path | str, /, **values: Any) -> Path:
         raise NotebookError(
             f"{notebook}: cell {error.cell_index} failed: {error.ename}: {error.evalue}"
         ) from None
+    except DeadKernelError as error:  # out of memory, for the most part
+        raise NotebookError(f"{notebook}: {error}") from None
     return output
 
 
@@ -175,7 +179,7 @@ def store(notebook: Path | str, timeout: int = 600) -> bool:
     cell fails, prints to stderr, or where a checked cell shows an image.
     """
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     notebook = Path(notebook)
     book = read(notebook)
@@ -190,6 +194,8 @@ def store(notebook: Path | str, timeout: int = 600) -> bool:
         client.execute()
     except CellExecutionError as error:
         raise NotebookError(f"{notebook}: {error.ename}: {error.evalue}") from None
+    except (CellTimeoutError, DeadKernelError) as error:
+        raise NotebookError(f"{notebook}: {str(error).splitlines()[0]}") from None
     for number, cell in enumerate(book.cells, start=1):
         if cell.cell_type != "code":
             continue

@@ -99,7 +99,8 @@ def fit(
         )
 
     generator = torch.Generator().manual_seed(seed)
-    model = LIKELIHOODS[likelihood](train.shape[1], hidden, latent_dim, generator)
+    with torch.random.fork_rng(devices=[]):  # torch draws layers of its own first
+        model = LIKELIHOODS[likelihood](train.shape[1], hidden, latent_dim, generator)
     optimizer = Adagrad(model.parameters(), step_size, prior_weight=minibatch / len(train))
 
     def evaluate(model: VAE, seen: int) -> dict[str, float]:

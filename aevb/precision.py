@@ -24,6 +24,9 @@ def bfloat16_products(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Args:
         function: One that applies :class:`torch.nn.Linear` layers, such as an algorithm's ``step``.
+
+    Returns:
+        A function of the same arguments, which returns what ``function`` does.
     """
 
     def rounded(*args: Any, **kwargs: Any) -> Any:

@@ -6,7 +6,6 @@ whether either is out of date.
 
 import hashlib
 import sys
-from pathlib import Path
 
 from aevb import reference, results, tables
 
@@ -77,7 +76,7 @@ def main() -> int:
     rows = reference.compare("figure-2", records)
     README.write_text(insert(README.read_text(), results_table(rows)))
     figure = figures.figure_2(records)
-    figure.savefig(Path(PICTURE), dpi=110, metadata={"Source": source(records)})
+    figure.savefig(PICTURE, dpi=110, metadata={"Source": source(records)})
     print(f"{README}\n{PICTURE}")
     return 0
 

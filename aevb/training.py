@@ -37,7 +37,6 @@ RUNNING_WINDOW = 200_000
 GUARD_INTERVAL = 1_000
 """Steps between two checks that the bound is still a number."""
 
-
 TURN = 2 * replay.ROUNDS
 """Steps between two pauses. A GPU's queue is short: who adds more waits, and so do the others."""
 

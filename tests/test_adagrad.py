@@ -123,6 +123,8 @@ def test_flat_parameters_are_views_of_one_tensor_and_stay_so() -> None:
                 given[0].data_ptr() % (adagrad.ALIGNMENT * p.element_size())
             )
         assert made.state[given[0]]["step"] == 10
+        whole = torch.empty(0).set_(given[0].untyped_storage())
+        assert whole.isfinite().all(), "between the parameters, too"
 
 
 def follow_on(parameters: list[Tensor]) -> list[Tensor]:

@@ -340,6 +340,8 @@ def test_arguments_are_checked() -> None:
     model, x, z = bench(2, 3)
     with pytest.raises(ValueError, match=r"x: expected the shape \(M, D\), found \(6,\)"):
         annealed_importance_sampling(model, x[0])
+    with pytest.raises(ValueError, match="x: expected at least one datapoint, found the"):
+        annealed_importance_sampling(model, x[:0])
     with pytest.raises(ValueError, match="chains: expected at least 1, found 0"):
         annealed_importance_sampling(model, x, chains=0)
     with pytest.raises(ValueError, match="temperatures: expected at least 1, found 0"):

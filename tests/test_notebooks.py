@@ -89,6 +89,17 @@ def test_a_failing_cell_is_an_error_and_its_output_is_kept(tmp_path: Path) -> No
     assert "ZeroDivisionError" in (tmp_path / "out.ipynb").read_text()
 
 
+def test_a_kernel_that_dies_or_takes_too_long_is_named(tmp_path: Path) -> None:
+    dead = write(tmp_path / "dead.ipynb", "import os; os._exit(1)")
+    late = write(tmp_path / "late.ipynb", "import time; time.sleep(60)")
+    with pytest.raises(notebooks.NotebookError, match=r"dead\.ipynb: Kernel died"):
+        notebooks.run(dead, tmp_path / "out.ipynb")
+    with pytest.raises(notebooks.NotebookError, match=r"dead\.ipynb: Kernel died"):
+        notebooks.store(dead)
+    with pytest.raises(notebooks.NotebookError, match=r"late\.ipynb: A cell timed out"):
+        notebooks.store(late, timeout=1)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(None, "no such notebook"), ("{", "not a notebook: Notebook does not appear to be JSON")],

@@ -41,6 +41,12 @@ def test_a_numpy_array_does_as_well_and_the_same_seed_gives_the_same_bits() -> N
     assert first.history.curves != other.history.curves
 
 
+def test_the_global_random_state_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    own_data.fit(bars(), **SMALL | {"samples": 40})
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_continuous_values() -> None:
     x = torch.rand(100, 3, generator=torch.Generator().manual_seed(0)) * 0.01 + 0.5
     _, history = own_data.fit(x, likelihood="gaussian", latent_dim=1, **SMALL)

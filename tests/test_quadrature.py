@@ -295,6 +295,8 @@ def test_arguments_are_checked() -> None:
     model = linear_gaussian(6, 2)
     with pytest.raises(ValueError, match=r"x: expected the shape \(M, D\), found \(6,\)"):
         quadrature(model, torch.zeros(6))
+    with pytest.raises(ValueError, match="x: expected at least one datapoint, found the"):
+        quadrature(model, torch.zeros(0, 6))
     for name in ("tolerance", "reach"):
         with pytest.raises(ValueError, match=f"{name}: expected a positive number, found 0"):
             quadrature(model, torch.zeros(2, 6), **{name: 0})

@@ -187,6 +187,8 @@ def test_wrong_arguments_are_named(changed: dict, message: str) -> None:
 def test_the_datapoints_are_a_matrix() -> None:
     with pytest.raises(ValueError, match=r"x: expected the shape \(M, D\), found \(4,\)"):
         reciprocal_importance_sampling(linear_gaussian(4, 2), torch.zeros(4))
+    with pytest.raises(ValueError, match="x: expected at least one datapoint, found the"):
+        reciprocal_importance_sampling(linear_gaussian(4, 2), torch.zeros(0, 4))
 
 
 def test_a_decoder_that_returns_nan_is_an_error() -> None:

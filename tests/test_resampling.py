@@ -66,6 +66,8 @@ def test_what_cannot_be_weighed_is_refused() -> None:
     model = linear_gaussian(2)
     with pytest.raises(ValueError, match=r"^x: expected the shape \(M, D\), found \(4,\)$"):
         resample(model, torch.zeros(4))
+    with pytest.raises(ValueError, match="x: expected at least one datapoint, found the"):
+        resample(model, torch.zeros(0, 4))
     with pytest.raises(ValueError, match=r"^candidates: expected at least 1, found 0$"):
         resample(model, torch.zeros(1, 4), 0)
     x = torch.zeros(3, 4)

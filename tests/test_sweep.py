@@ -220,6 +220,14 @@ def test_a_gpu_is_shared() -> None:
     assert cost.gpu_seconds(MarginalLikelihood()) is None
 
 
+def test_a_system_that_tells_no_affinity_has_cores_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert sweep._cores() >= 1
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    assert sweep._cores() >= 1
+
+
 # ---- What is done ---------------------------------------------------------------------------
 
 

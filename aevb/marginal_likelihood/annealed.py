@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from aevb import hmc, reparameterization, wake_sleep
+from aevb.marginal_likelihood._checks import check_datapoints
 from aevb.models import LatentVariableModel
 
 __all__ = [
@@ -313,15 +314,14 @@ def _start(model: LatentVariableModel, x: Tensor, start: str) -> Independent:
 
 
 def _batches(x: Tensor, chains: int) -> Iterator[Tensor]:
-    yield from x.split(max(1, DECODED // max(1, chains * x.shape[1])))
+    yield from x.split(max(1, DECODED // (chains * x.shape[1])))
 
 
 def _checked(
     x: Tensor, chains: int, temperatures: int | Tensor, start: str, step_size: float
 ) -> Tensor:
     """The schedule, once the arguments are known to be in their ranges."""
-    if x.ndim != 2:
-        raise ValueError(f"x: expected the shape (M, D), found {tuple(x.shape)}")
+    check_datapoints(x)
     if chains < 1:
         raise ValueError(f"chains: expected at least 1, found {chains}")
     if start not in ("prior", "recognition"):

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal
 
 from aevb import reparameterization
-from aevb.marginal_likelihood._checks import check_numbers
+from aevb.marginal_likelihood._checks import check_datapoints, check_numbers
 from aevb.models import LatentVariableModel
 
 __all__ = ["Importance", "importance_sampling"]
@@ -73,8 +73,8 @@ def importance_sampling(
         The estimates, and what to judge them by.
 
     Raises:
-        ValueError: If ``samples`` is smaller than one, ``x`` is not a matrix, the proposal has
-            another shape, or a weight is not a number.
+        ValueError: If ``samples`` is smaller than one, ``x`` is not a matrix or empty, the proposal
+            has another shape, or a weight is not a number.
         TypeError: If the proposal is something else.
 
     >>> from aevb import models
@@ -85,11 +85,10 @@ def importance_sampling(
     >>> torch.allclose(found.log_likelihood, model.log_evidence(x), atol=0.1)
     True
     """
-    if x.ndim != 2:
-        raise ValueError(f"x: expected the shape (M, D), found {tuple(x.shape)}")
+    check_datapoints(x)
     if samples < 1:
         raise ValueError(f"samples: expected at least 1, found {samples}")
-    rows = max(1, DECODED // max(1, x.shape[1]))  # draws of a datapoint, times datapoints
+    rows = max(1, DECODED // x.shape[1])  # draws of a datapoint, times datapoints
     batch = max(1, min(len(x), rows))
     totals, squares = [], []
     for part, q in _proposals(model, x, proposal, batch):

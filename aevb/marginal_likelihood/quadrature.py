@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from aevb.marginal_likelihood._checks import check_numbers
+from aevb.marginal_likelihood._checks import check_datapoints, check_numbers
 from aevb.marginal_likelihood.resampling import pairwise_log_likelihood
 from aevb.models import LatentVariableModel
 
@@ -81,8 +81,9 @@ def quadrature(
         The values, and their errors.
 
     Raises:
-        ValueError: If the model has more than three latent variables, ``x`` is not a matrix,
-            ``tolerance`` or ``reach`` is not positive, or a log joint density is not a number.
+        ValueError: If the model has more than three latent variables, ``x`` is not a matrix or
+            empty, ``tolerance`` or ``reach`` is not positive, or a log joint density is not a
+            number.
 
     Warns:
         QuadratureWarning: If the tolerance was not reached, with the number of datapoints.
@@ -99,8 +100,7 @@ def quadrature(
             f"model: expected at most {max(SPACINGS)} latent variables for quadrature, "
             f"found {dims}; importance_sampling and annealed_importance_sampling take any number"
         )
-    if x.ndim != 2:
-        raise ValueError(f"x: expected the shape (M, D), found {tuple(x.shape)}")
+    check_datapoints(x)
     for name, value in (("tolerance", tolerance), ("reach", reach)):
         if not value > 0:
             raise ValueError(f"{name}: expected a positive number, found {value}")

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal
 
 from aevb import hmc, reparameterization
+from aevb.marginal_likelihood._checks import check_datapoints
 from aevb.marginal_likelihood.resampling import resample
 from aevb.models import LatentVariableModel
 
@@ -279,8 +280,7 @@ def _check(
     start: str,
     batch: int,
 ) -> None:
-    if x.ndim != 2:
-        raise ValueError(f"x: expected the shape (M, D), found {tuple(x.shape)}")
+    check_datapoints(x)
     if density not in DENSITIES:
         raise ValueError(f"density: expected one of {', '.join(DENSITIES)}; found {density!r}")
     if start not in STARTS:

@@ -11,7 +11,7 @@ from torch.distributions import Bernoulli, Distribution, Normal
 from torch.nn.functional import softplus
 
 from aevb import reparameterization
-from aevb.marginal_likelihood._checks import check_numbers
+from aevb.marginal_likelihood._checks import check_datapoints, check_numbers
 from aevb.models import LatentVariableModel
 
 __all__ = ["pairwise_log_likelihood", "resample"]
@@ -39,11 +39,10 @@ def resample(
         Latent vectors, shape ``(M, J)``: draws of the posterior in the limit of many candidates.
 
     Raises:
-        ValueError: If ``x`` is not a matrix, ``candidates`` is smaller than one, or a likelihood
-            is not a number.
+        ValueError: If ``x`` is not a matrix or empty, ``candidates`` is smaller than one, or a
+            likelihood is not a number.
     """
-    if x.ndim != 2:
-        raise ValueError(f"x: expected the shape (M, D), found {tuple(x.shape)}")
+    check_datapoints(x)
     if candidates < 1:
         raise ValueError(f"candidates: expected at least 1, found {candidates}")
     z = reparameterization.sample(model.prior, candidates, generator)

@@ -98,6 +98,9 @@ class Law(Distribution):
 
         Returns:
             Noise of shape ``sample_shape + batch_shape``, then that of the noise of one draw.
+
+        Raises:
+            TypeError: If ``sample_shape`` is no tuple of sizes.
         """
         if not isinstance(sample_shape, Sequence) or not all(
             isinstance(n, int) and n >= 0 for n in sample_shape
@@ -115,6 +118,9 @@ class Law(Distribution):
 
         Returns:
             Draws of shape ``sample_shape + batch_shape + event_shape``.
+
+        Raises:
+            ValueError: If the noise has another shape.
         """
         wanted = self.batch_shape + self._noise_shape
         if noise.shape[noise.dim() - len(wanted) :] != wanted:
@@ -124,7 +130,11 @@ class Law(Distribution):
     def rsample(
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
     ) -> Tensor:
-        r"""Draws through which the parameters' gradients flow: ``g(noise(sample_shape))``."""
+        r"""Draws through which the parameters' gradients flow: ``g(noise(sample_shape))``.
+
+        Raises:
+            ValueError: If a parameter to which none flows, one of ``constants``, requires one.
+        """
         for name in self.constants:
             if self.parameters[name].requires_grad:
                 raise ValueError(
@@ -146,6 +156,10 @@ class Law(Distribution):
         r"""The log density, in nats, of shape ``value.shape`` less ``event_shape``.
 
         Outside the support it is :math:`-\infty`, and its gradient zero.
+
+        Raises:
+            TypeError: If ``value`` is no tensor of real numbers.
+            ValueError: If it holds nan, or has a shape that does not fit.
         """
         value = self._checked(value)
         support: Any = self.support

@@ -203,7 +203,7 @@ def launch(
     command = [_snakemake(), "--snakefile", str(HERE / "Snakefile"), "--profile", str(folder)]
     local = profile == "local"
     if local and device == "cpu":
-        command += ["--cores", str(at_once or len(os.sched_getaffinity(0)))]
+        command += ["--cores", str(at_once or _cores())]
     elif local:  # one device here, whatever the number of cores
         command += ["--cores", str(at_once or 1)]
     elif at_once:
@@ -238,6 +238,12 @@ def _follow(process: subprocess.Popen[bytes], work: Sequence[Job], place: Path) 
             shown = len(done)
             left = sum(job.seconds or 0 for job in work if job.name not in done)
             print(f"{shown} of {len(work)} jobs done; the rest: {_told(left)}", flush=True)
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system tells, else all of them."""
+    told = hasattr(os, "sched_getaffinity")  # not on macOS
+    return len(os.sched_getaffinity(0)) if told else os.cpu_count() or 1
 
 
 def _snakemake() -> str:

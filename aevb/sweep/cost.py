@@ -20,7 +20,6 @@ FORWARD = 1 / 3
 """What an evaluation of the bound costs of a training step: a step's products are one forward and
 two backward."""
 
-
 EVALUATED = {"mnist": 20_000, "frey-face": 1_965}
 """Images of the training and of the test set in one evaluation of the bound."""
 
