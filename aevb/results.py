@@ -95,7 +95,8 @@ def save(
     Args:
         record: The finished run.
         path: The folder of the records; by default :func:`folder`.
-        weights: The trained parameters to keep beside it, stored in half precision.
+        weights: The trained parameters to keep beside it, stored in half precision; without, none
+            are kept, nor those of an earlier record.
 
     Returns:
         The record as stored: with its path and its weights' checksum.
@@ -124,6 +125,8 @@ def save(
         content["digest"] = _digest(content)
         text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
         write_atomically({**files, target: f"{text}\n".encode()})
+        if weights is None:  # those of an earlier record of the run
+            target.with_suffix(".safetensors").unlink(missing_ok=True)
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RecordError(f"{target}: the record could not be written: {error}") from error
     return load(target)

@@ -189,7 +189,7 @@ def no_overfitting(records: Iterable[Record]) -> Claim:
         reference.curve("figure-2", algorithm="aevb", split=x, **settings).at(1e8)
         for x in ("train", "test")
     )
-    paper = tables.number(train - test if train and test else None, ".0f")
+    paper = tables.number(None if train is None or test is None else train - test, ".0f")
     said = "; ".join(
         f"{tables.DATASETS[name]} {tables.number(found[min(found)], '.1f')} nats with {min(found)} "
         f"latent variables, {tables.number(found[max(found)], '.1f')} with {max(found)}"

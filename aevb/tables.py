@@ -142,7 +142,7 @@ def provenance(records: Sequence[Record]) -> str:
     hours = training_hours(records)
     time = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
     return (
-        f"*Made by* {len(records)} runs of the preset **{configured('preset')}**, "
+        f"*Made by* {len(records)} run{'s' * (len(records) > 1)} of the preset **{configured('preset')}**, "
         f"seed {configured('seed')}, {samples} samples each: {time} of training in all "
         f"on {each('device')} ({each('processor')}, threads: {each('threads')}), "
         f"torch {each('torch')}, Python {each('python')}; {each('date')}. "

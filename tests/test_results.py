@@ -101,6 +101,11 @@ def test_a_later_record_replaces_the_earlier(tmp_path: Path) -> None:
     assert results.find("figure-2", tmp_path) == [stored]
     assert torch.equal(results.load_weights(stored)["a.bias"], weights(1)["a.bias"].half().float())
 
+    results.save(later, tmp_path)
+    assert names(tmp_path) == ["mnist-aevb-nz20-seed0.json"], (
+        "the earlier record's weights are left"
+    )
+
 
 def test_find_is_in_the_order_of_names(tmp_path: Path) -> None:
     for name in ("b", "c", "a"):
