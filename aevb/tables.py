@@ -141,8 +141,9 @@ def provenance(records: Sequence[Record]) -> str:
     samples = " to ".join(f"{n:,}" for n in dict.fromkeys([reached[0], reached[-1]]))
     hours = training_hours(records)
     time = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
+    made = "1 run" if len(records) == 1 else f"{len(records)} runs"
     return (
-        f"*Made by* {len(records)} run{'s' * (len(records) > 1)} of the preset **{configured('preset')}**, "
+        f"*Made by* {made} of the preset **{configured('preset')}**, "
         f"seed {configured('seed')}, {samples} samples each: {time} of training in all "
         f"on {each('device')} ({each('processor')}, threads: {each('threads')}), "
         f"torch {each('torch')}, Python {each('python')}; {each('date')}. "
