@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -157,6 +158,33 @@ def test_a_changed_package_or_record_changes_the_page_and_nothing_else_runs_twic
     (project / "book" / "results" / "record.json").write_text("202")
     assert build(project).returncode == 0
     assert shown(project) == "number 102 202"
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="cores: expected two, found one")
+def test_notebooks_run_at_once_and_once(project: Path) -> None:
+    toc = project / "book" / "_toc.yml"
+    alone = toc.read_text()
+    toc.write_text(f"{alone}chapters:\n  - file: one\n  - file: other\n")
+    for own, awaited in (("one", "other"), ("other", "one")):  # neither ends without the other
+        cell = f"""\
+import time
+from pathlib import Path
+Path('{own}.here').touch()
+end = time.monotonic() + 60
+while not Path('{awaited}.here').exists():
+    assert time.monotonic() < end
+    time.sleep(0.05)
+with Path('{own}.times').open('a') as file: file.write('1')"""
+        cells = [new_markdown_cell("# Title"), new_code_cell(cell)]
+        nbformat.write(new_notebook(cells=cells), project / "book" / f"{own}.ipynb")
+    try:
+        done = build(project)
+    finally:
+        toc.write_text(alone)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Executing notebook" not in done.stdout + done.stderr, "run again when it was read"
+    for name in ("one", "other"):
+        assert (project / "book" / f"{name}.times").read_text() == "1"
 
 
 def test_a_faulty_page_breaks_every_build(project: Path) -> None:
