@@ -62,6 +62,7 @@ SETTINGS: dict[str, Any] = {
     "precision": (str, "of matrix products: float32 or bfloat16"),
     "pixels": (str, "of MNIST: gray, drawn or thresholded"),
     "decoder_variance": (str, "of Frey Face: network, floored or constant"),
+    "keep_weights": (_true_or_false, "True or False: whether the trained parameters are stored"),
     "evaluated": (int, "Figure 3: images whose likelihood is estimated"),
     "candidates": (int, "Figure 3: draws of the prior that a chain may start at"),
     "draws": (int, "Figure 3: draws of each posterior"),

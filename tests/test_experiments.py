@@ -639,7 +639,7 @@ def test_a_damaged_record_is_refused_not_replaced(
 def test_a_trained_model_comes_back_from_its_record(
     synthetic: data.Dataset, tmp_path: Path, dataset: str
 ) -> None:
-    record = experiments.run(small(dataset=dataset), tmp_path, progress=False)
+    record = experiments.run(small(dataset=dataset, keep_weights=True), tmp_path, progress=False)
 
     model = experiments.trained_model(record)
 

@@ -25,11 +25,11 @@ from aevb import auto_encoding, data, experiments, replay, results, training
 from aevb.__main__ import main
 
 EXPERIMENT = experiments.LowerBound(
-    latent_dim=5, hidden=8, minibatch=10, samples=4_000, preset="smoke"
+    latent_dim=5, hidden=8, minibatch=10, samples=4_000, preset="smoke", keep_weights=True
 )
 COMMAND = (
     "run figure-2 --preset smoke --dataset mnist --algorithm aevb --latent-dim 5 "
-    "--hidden 8 --minibatch 10 --samples 4e3"
+    "--hidden 8 --minibatch 10 --samples 4e3 --keep-weights True"
 )
 STEPS = 400
 FOLDER = Path("smoke") / "figure-2"

@@ -29,7 +29,7 @@ from aevb.__main__ import main
 from aevb.experiments import ExperimentError, LowerBound, MarginalLikelihood
 from aevb.sweep import cost
 
-SMALL = ["--preset=smoke", "--hidden=8", "--samples=4e3"]
+SMALL = ["--preset=smoke", "--hidden=8", "--keep-weights=True", "--samples=4e3"]
 FOUR = ["--dataset", "mnist", "--algorithm", "aevb", "--latent-dim", "3", "5", "--seed", "0-1"]
 
 
