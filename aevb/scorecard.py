@@ -300,7 +300,8 @@ def unreliable_in_many_dimensions(bias: Mapping[int, float]) -> Claim:
         "The estimator of the marginal likelihood is accurate with fewer than five latent "
         "variables, and unreliable with more.",
         "From 50 perfect draws of a Gaussian posterior its mean error is below half a nat with "
-        "fewer than five, and above with more.",
+        "every number below five that was tried, and above with some number above five; with "
+        "limits: only the first.",
         f"Mean error in nats: {said} latent variables.",
         judge(few < 0.5 and many > 0.5, few < 0.5),
         "appendix_d_marginal_likelihood",
