@@ -78,7 +78,7 @@
         "The latent plane. The arrow keys move the point, with shift in larger steps; Home returns to zero.");
       this.sliders = element(latent, "div", { class: "sliders" });
       const decoded = element(stage, "figure");
-      this.image = element(decoded, "canvas", { role: "img", class: "pixels" });
+      this.image = element(decoded, "canvas", { role: "img", class: "pixels", "aria-label": "The decoded image" });
       this.caption = element(decoded, "figcaption");
       this.draw = element(root, "div", { class: "draw" });
       this.pad = element(this.draw, "canvas", { role: "img", class: "pad",
