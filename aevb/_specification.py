@@ -111,9 +111,9 @@ class Experiment:
         one_of("algorithm", self.algorithm, self.algorithms)
         one_of("preset", self.preset, PRESETS)
         one_of("precision", self.precision, PRECISIONS)
-        given = {name: getattr(self, name) for name in self._panel()}
+        by_default = self.keep_weights is None
         for name, value in self._panel().items():
-            if given[name] is None:
+            if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         for name in (field.name for field in fields(self) if field.name in _LEAST):
             value, least, most = getattr(self, name), _LEAST[name], _MOST.get(name, _MOST_SIZE)
@@ -127,7 +127,7 @@ class Experiment:
         for name in ("prior", "keep_weights"):
             value = getattr(self, name)
             _check(name, value, isinstance(value, bool), "True or False")
-        if given["keep_weights"] is None and self._changed():
+        if by_default and self._changed():
             object.__setattr__(self, "keep_weights", False)
         if self.samples < self.per_step:
             raise ExperimentError(

@@ -43,27 +43,27 @@ def bench(seconds: float = 0.5, rounds: int = 9) -> results.Record:
         paper's budget; ``likelihood``, ``beside`` and ``start_up``; and in front the two ratios
         that are looked at first.
     """
-    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
-    torch.set_num_threads(1)
+    dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
-        dataset = _dataset("mnist")
-        made = results.provenance(torch.device("cpu"), dataset.sha256)
-        began = time.monotonic()
-        step = interleaved(_ways(dataset), seconds, rounds)
-        rates = _rates(seconds / 2, max(1, rounds // 3))
-        measured = {
-            "share_of_gemm": step["products"] / step["repeated, silent"],
-            "ratio_to_plain_loop": step["plain loop"] / step["repeated, silent"],
-            "step": step,
-            "rates": rates,
-            "hours": _hours(rates),
-            "likelihood": _likelihood(dataset),
-            "beside": _side_by_side(),
-            "start_up": _start_up(),
-        }
+        with experiments.on_threads(1):
+            datasets: dict[str, data.Dataset] = {}
+            dataset = experiments.dataset_of(PAPER, datasets=datasets)
+            made = results.provenance(torch.device("cpu"), dataset.sha256)
+            began = time.monotonic()
+            step = interleaved(_ways(dataset), seconds, rounds)
+            rates = _rates(seconds / 2, max(1, rounds // 3), datasets)
+            measured = {
+                "share_of_gemm": step["products"] / step["repeated, silent"],
+                "ratio_to_plain_loop": step["plain loop"] / step["repeated, silent"],
+                "step": step,
+                "rates": rates,
+                "hours": _hours(rates),
+                "likelihood": _likelihood(dataset),
+                "beside": _side_by_side(),
+                "start_up": _start_up(),
+            }
     finally:
-        torch.set_num_threads(threads)
         torch.set_default_dtype(dtype)
     made["wall_seconds"] = round(time.monotonic() - began, 1)
     return results.Record("speed", "bench", measured, {}, made)
@@ -131,11 +131,13 @@ def _recorded(experiment: Experiment, dataset: data.Dataset) -> replay.Recording
 # -- Every curve -------------------------------------------------------------------------------
 
 
-def _rates(seconds: float, rounds: int) -> dict[str, dict[str, float]]:
+def _rates(
+    seconds: float, rounds: int, datasets: dict[str, data.Dataset]
+) -> dict[str, dict[str, float]]:
     """Training samples per second of each curve of Figures 2 and 3."""
     return {
         figure: {
-            experiment.name: _rate(experiment, seconds, rounds)
+            experiment.name: _rate(experiment, seconds, rounds, datasets)
             for experiment in experiments.grid(figure)
             if not (experiment.algorithm == "mcem" and experiment.minibatch > 1_000)
         }
@@ -143,21 +145,16 @@ def _rates(seconds: float, rounds: int) -> dict[str, dict[str, float]]:
     }
 
 
-def _rate(experiment: Experiment, seconds: float, rounds: int) -> float:
-    dataset = _dataset(experiment.dataset)
-    if isinstance(experiment, MarginalLikelihood):
-        dataset = dataset._replace(train=dataset.train[: experiment.n_train])
+def _rate(
+    experiment: Experiment, seconds: float, rounds: int, datasets: dict[str, data.Dataset]
+) -> float:
+    dataset = experiments.dataset_of(experiment, datasets=datasets)
     if experiment.algorithm == "mcem":  # not repeated: its products are large
         step = _written(experiment, dataset)
     else:
         step = functools.partial(_recorded(experiment, dataset).repeat, silently=True)
     took = interleaved({"": step}, seconds, rounds)[""]
     return experiment.per_step / took * 1e3
-
-
-@functools.cache
-def _dataset(name: str) -> data.Dataset:
-    return data.load(name)
 
 
 def _hours(rates: dict[str, dict[str, float]]) -> dict[str, float]:
@@ -214,7 +211,7 @@ def peak_memory() -> float:
 def steady(seconds: float) -> float:
     """Samples per second of the headline's training in this process."""
     torch.set_num_threads(1)
-    return _rate(PAPER, seconds, 1)
+    return _rate(PAPER, seconds, 1, {})
 
 
 def _side_by_side(seconds: float = 6.0) -> dict[str, float]:

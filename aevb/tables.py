@@ -5,6 +5,7 @@ from the records; none is typed.
 """
 
 import contextlib
+import functools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -267,7 +268,7 @@ def _panels(
 
     for key in sorted(panels, key=place_of):
         own, *others = panels[key]
-        others.sort(key=lambda record, own=own: _departures(own, record))  # type: ignore[misc]
+        others.sort(key=functools.partial(_order, own))
         with contextlib.suppress(reference.ReferenceError):  # Figures 4 and 5 have no panel
             yield own, others, reference.curve(own.figure, **key._asdict(), split="test")
 
@@ -290,21 +291,25 @@ def _form(record: Record) -> str:
     return "+.1f" if record.configuration["dataset"] == "mnist" else "+.0f"
 
 
-def _departures(own: Record, other: Record) -> list[tuple[int, Any]]:
-    """The settings of one run that are not those of another, but for their lengths: the place of
-    each in :data:`SETTINGS`, the seed's first, and its value."""
-    return [
-        (-1 if name == "seed" else place, other.settings[name])
-        for place, name in enumerate(SETTINGS)
+def _departures(own: Record, other: Record) -> dict[str, Any]:
+    """The settings of one run that are not those of another, but for their lengths."""
+    return {
+        name: other.settings[name]
+        for name in SETTINGS
         if name in own.settings
         if name != "samples" and own.settings[name] != other.settings[name]
-    ]
+    }
+
+
+def _order(own: Record, other: Record) -> list[tuple[int, Any]]:
+    """Where the row of a run stands among those of its panel: by what it changes, seeds first."""
+    names = ["seed", *SETTINGS]
+    return [(names.index(name), value) for name, value in _departures(own, other).items()]
 
 
 def _changes(own: Record, other: Record) -> str:
     """What one run changes of another, in words."""
-    names = [*SETTINGS]
-    return ", ".join(_changed(names[place], other) for place, _ in _departures(own, other))
+    return ", ".join(_changed(name, other) for name in _departures(own, other))
 
 
 def _changed(key: str, record: Record) -> str:

@@ -450,24 +450,25 @@ def test_a_checkpoint_of_another_specification_is_refused(
             raise KeyboardInterrupt
         return {"test": 0.0, "train": 0.0}
 
-    stages = training.stages
+    kept, stages = small(keep_weights=True), training.stages
     with monkeypatch.context() as patch:
         patch.setattr(training, "GUARD_INTERVAL", 10)
         patch.setattr(training, "stages", lambda *a, **k: stages(*a, **k, checkpoint_seconds=0))
         patch.setattr(_run, "_evaluate", stopped)
         with pytest.raises(KeyboardInterrupt):
-            experiments.run(small(), tmp_path, progress=False)
+            experiments.run(kept, tmp_path, progress=False)
 
     # The name does not tell the number of samples, so both have the same checkpoint.
     with pytest.raises(checkpoint.CheckpointError, match="a checkpoint of another run"):
-        experiments.run(small(samples=30_000), tmp_path, progress=False)
+        experiments.run(small(keep_weights=True, samples=30_000), tmp_path, progress=False)
     folder = tmp_path / "figure-2"
     (folder / f"{small().name}.checkpoint.safetensors.123.partial").touch()  # a kill left it
     other = folder / f"{small(seed=1).name}.json.123.partial"
     other.touch()
-    record = experiments.run(small(), tmp_path, progress=False)
+    record = experiments.run(kept, tmp_path, progress=False)
     assert record.curves["samples"][-1] == 5_000
-    assert set(folder.iterdir()) == {record.path, other}
+    used = {record.path, record.path.with_suffix(".safetensors")}
+    assert set(folder.iterdir()) == used | {other}
 
 
 # -- Figure 3 ----------------------------------------------------------------------------------
