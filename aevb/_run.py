@@ -35,7 +35,7 @@ from aevb._specification import (
 )
 from aevb.adagrad import Adagrad
 from aevb.decoder_variance import ConstantVariance, FlooredVariance
-from aevb.precision import bfloat16_products
+from aevb.arithmetic import PRECISIONS
 
 __all__ = [
     "ALGORITHMS",
@@ -266,9 +266,7 @@ def model_of(experiment: Experiment, data_dim: int) -> models.VAE:
 
 def step_of(experiment: Experiment) -> Callable[[Any, Tensor], tuple[Any, Any]]:
     """The algorithm's step with the experiment's settings."""
-    step = ALGORITHMS[experiment.algorithm].step
-    if experiment.precision == "bfloat16":
-        step = bfloat16_products(step)
+    step = PRECISIONS[experiment.precision](ALGORITHMS[experiment.algorithm].step)
     if isinstance(experiment, LowerBound) and experiment.algorithm == "aevb":
         estimator = ESTIMATORS[experiment.estimator]
         return functools.partial(step, estimator=estimator, samples=experiment.noise_samples)

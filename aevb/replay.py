@@ -157,7 +157,7 @@ def _into(
         return torch.ops.aten.copy_.default._op, (results[0], args[0]), {}
     inputs = [(a.name, str(a.type)) for a in function._schema.arguments]
     filling = [pair for pair in inputs if pair[0] not in OF_A_NEW_TENSOR]
-    packet = getattr(torch.ops.aten, function._schema.name.removeprefix("aten::"))
+    packet = function.overloadpacket
     for variant in (getattr(packet, overload) for overload in packet.overloads()):
         outs = [a.name for a in variant._schema.arguments if a.is_out]
         ins = [(a.name, str(a.type)) for a in variant._schema.arguments if not a.is_out]
@@ -165,11 +165,14 @@ def _into(
             given = {key: value for key, value in kwargs.items() if key in dict(ins)}
             return variant._op, args, given | dict(zip(outs, results, strict=True))
 
+    def copy_one(*args: Any, **kwargs: Any) -> None:
+        results[0].copy_(function(*args, **kwargs))
+
     def copy(*args: Any, **kwargs: Any) -> None:
         for result, value in zip(results, _tensors(function(*args, **kwargs)), strict=True):
             result.copy_(value)
 
-    return copy, args, kwargs
+    return copy_one if len(results) == 1 else copy, args, kwargs
 
 
 def _played(calls: Sequence[_Call]) -> Callable[[int], None]:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from aevb import estimators, models
-from aevb.precision import bfloat16_products
+from aevb.arithmetic import bfloat16_products
 
 
 def test_a_layer_multiplies_rounded_numbers_and_adds_its_bias_unrounded() -> None:
