@@ -23,7 +23,7 @@ module                   holds                                                pa
 ``gradient_variance``    how much a gradient estimate varies, and why         2.2--2.3
 ``data``                 MNIST and Frey Face                                  5
 ``replay``               a step repeated without the Python around it         --
-``precision``            products in bfloat16, all else in float32            --
+``arithmetic``           quicker products, in float32 or bfloat16              --
 ``training``             one loop for every algorithm                         5
 ``checkpoint``           stop and resume, bit for bit                         --
 ``own_data``             a VAE for an array of your own, in one call          --

@@ -34,8 +34,8 @@ from aevb._specification import (
     MarginalLikelihood,
 )
 from aevb.adagrad import Adagrad
+from aevb.arithmetic import bfloat16_products, float32_products
 from aevb.decoder_variance import ConstantVariance, FlooredVariance
-from aevb.arithmetic import PRECISIONS
 
 __all__ = [
     "ALGORITHMS",
@@ -56,6 +56,7 @@ ALGORITHMS: dict[str, Any] = {
     "wake-sleep": wake_sleep,
     "mcem": monte_carlo_em,
 }
+PRODUCTS = {"float32": float32_products, "bfloat16": bfloat16_products}
 EVALUATED = 10_000
 """Points at most in the evaluated curves of Figure 2: the test set, as many to train on."""
 LIKELIHOOD_PLACES = [
@@ -154,7 +155,7 @@ def _stored(
         step_of(experiment),
         state,
         draw,
-        functools.partial(_evaluate, experiment, dataset),
+        float32_products(functools.partial(_evaluate, experiment, dataset)),
         _schedule(experiment),
         name=experiment.name,
         per_step=experiment.per_step if em else None,
@@ -266,7 +267,7 @@ def model_of(experiment: Experiment, data_dim: int) -> models.VAE:
 
 def step_of(experiment: Experiment) -> Callable[[Any, Tensor], tuple[Any, Any]]:
     """The algorithm's step with the experiment's settings."""
-    step = PRECISIONS[experiment.precision](ALGORITHMS[experiment.algorithm].step)
+    step = PRODUCTS[experiment.precision](ALGORITHMS[experiment.algorithm].step)
     if isinstance(experiment, LowerBound) and experiment.algorithm == "aevb":
         estimator = ESTIMATORS[experiment.estimator]
         return functools.partial(step, estimator=estimator, samples=experiment.noise_samples)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aevb import models
+from aevb import arithmetic, models
 from aevb.experiments import Experiment
 
 __all__ = ["STEPS", "layers", "peers", "plain_loop", "products"]
@@ -25,24 +25,33 @@ def layers(experiment: Experiment, data_dim: int) -> list[tuple[int, int]]:
     return [*encoder, (latent, hidden), *[(hidden, data_dim)] * pixels]
 
 
-def products(experiment: Experiment, data_dim: int) -> Callable[[], None]:
-    """The matrix products of one AEVB step and nothing else: the machine's limit.
+def products(experiment: Experiment, data_dim: int, *, quick: bool = False) -> Callable[[], None]:
+    """The matrix products of one AEVB step and nothing else: the least that it has to do.
 
     Each layer has one forward, one for the gradient of its weights, and one for that of its input,
     but for the first layer, whose input is data.
+
+    Args:
+        experiment: Its layers' sizes and its minibatch count.
+        data_dim: The number of pixels.
+        quick: Whether the products are those of :func:`aevb.arithmetic.float32_products`, or as
+            PyTorch does them left to itself.
     """
-    calls: list[tuple[Tensor, Tensor, Tensor]] = []
+    calls: list[tuple[Tensor, Tensor, Tensor | None]] = []
     for number, (inputs, outputs) in enumerate(layers(experiment, data_dim)):
         x, upstream = (torch.randn(experiment.minibatch, size) for size in (inputs, outputs))
         weight = torch.randn(outputs, inputs)
-        calls.append((x, weight.T, torch.empty_like(upstream)))
-        calls.append((upstream.T, x, torch.empty_like(weight)))
-        if number:
-            calls.append((upstream, weight, torch.empty_like(x)))
+        here = [(x, weight.T, upstream), (upstream.T, x, weight), (upstream, weight, x)]
+        for left, right, like in here if number else here[:2]:
+            onednn = quick and arithmetic.by_onednn(weight)
+            calls.append((left, right, None if onednn else torch.empty_like(like)))
 
     def multiply() -> None:
         for left, right, out in calls:
-            torch.mm(left, right, out=out)
+            if out is None:
+                arithmetic.multiply(left, right.T)
+            else:
+                torch.mm(left, right, out=out)
 
     return multiply
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from aevb import auto_encoding, data, models, training
 from aevb.adagrad import Adagrad
+from aevb.arithmetic import float32_products
 from aevb.models import VAE
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def fit(
         return {"test": training.lower_bound(model, held_out, noise)}
 
     state, history = training.train(
-        auto_encoding.step,
+        float32_products(auto_encoding.step),
         auto_encoding.init(model, optimizer, generator),
         data.minibatches(train, minibatch, generator),
         evaluate,

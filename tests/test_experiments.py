@@ -834,20 +834,20 @@ def test_only_what_is_there_can_be_made_again(synthetic: data.Dataset, tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "tolerance"),
+    ("name", "samples"),
     [
-        ("figure-2/mnist-aevb-nz20-seed1", 0.05),
-        ("devices/mnist-wake-sleep-nz3-seed0", 1.0),
-        ("figure-2/frey-face-aevb-nz2-seed1", 0.05),
+        ("figure-2/mnist-aevb-nz20-seed1", 20_000),
+        ("devices/mnist-wake-sleep-nz3-seed0", 11_200),
+        ("figure-2/frey-face-aevb-nz2-seed1", 20_000),
     ],
 )
-def test_committed_records_are_made_again(name: str, tolerance: float) -> None:
-    """Other machines and versions round otherwise, and training spreads it: hence a tolerance.
+def test_committed_records_are_made_again(name: str, samples: int) -> None:
+    """Other machines, versions and libraries round otherwise, and training spreads it.
 
-    Wake-sleep draws pixels: where rounding turns one, the next step is another. From one make of
-    processor to another that was 0.5 nats, while the curve climbs by 330.
+    Wake-sleep draws pixels: where rounding turns one, the next step is another. That takes it apart
+    while its curve climbs, so it is followed up the first 120 nats of 330.
     """
     record = results.load(results.ROOT / "book" / "results" / f"{name}.json")
     real(record.configuration["dataset"])
-    found = experiments.rerun(record, 20_000, progress=False)
-    assert max(found.values()) < tolerance
+    found = experiments.rerun(record, samples, progress=False)
+    assert max(found.values()) < 0.05
