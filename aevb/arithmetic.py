@@ -80,11 +80,14 @@ def by_onednn(weight: Tensor) -> bool:
     return _is_float32(weight) and weight.numel() >= LARGE and onednn_is_quick()
 
 
-@functools.cache
 def onednn_is_quick() -> bool:
-    """Whether this PyTorch has oneDNN, and the processor the instructions that it is good at."""
+    """Whether PyTorch has oneDNN, and the processor the instructions that it is good at.
+
+    With ``torch.backends.mkldnn.enabled = False`` it counts as not there.
+    """
+    onednn = torch.backends.mkldnn
     wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return wide and torch.backends.mkldnn.is_available()
+    return wide and onednn.is_available() and onednn.enabled
 
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
