@@ -87,7 +87,7 @@ def onednn_is_quick() -> bool:
     """
     onednn = torch.backends.mkldnn
     wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return wide and onednn.is_available() and onednn.enabled
+    return wide and onednn.is_available() and bool(onednn.enabled)
 
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 
 import torch
 
-from aevb import arithmetic, experiments, results, training
+from aevb import experiments, results, training
 
 __all__ = ["RUNS", "SAMPLES", "between", "differences", "environment", "measure"]
 
@@ -66,7 +66,6 @@ def measure(
     with experiments.on_threads(threads):
         made = results.provenance(torch.device("cpu"), dataset.sha256)
         made["mkl"] = os.environ.get("MKL_CBWR", "")
-        made["products"] = "oneDNN" if arithmetic.onednn_is_quick() else ""
         state, draw = experiments.start(experiment, dataset)
         if nudged:
             bias = state.model.recognition_model.hidden.bias.data
@@ -97,8 +96,8 @@ def environment(record: results.Record) -> str:
     words = [f"PyTorch {made['torch']}", made["processor"], made["instructions"]]
     if made["mkl"]:
         words.append(f"MKL {made['mkl']}")
-    if made.get("products"):  # the older ones are all PyTorch's own
-        words.append(made["products"])
+    if results.multiplied_by(record) != "PyTorch":
+        words.append(results.multiplied_by(record))
     if made["threads"] > 1:
         words.append(f"{made['threads']} threads")
     if settings["precision"] != "float32":

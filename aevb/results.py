@@ -26,9 +26,20 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 import aevb
+from aevb import arithmetic
 from aevb.checkpoint import write_atomically
 
-__all__ = ["Record", "RecordError", "find", "folder", "load", "load_weights", "provenance", "save"]
+__all__ = [
+    "Record",
+    "RecordError",
+    "find",
+    "folder",
+    "load",
+    "load_weights",
+    "multiplied_by",
+    "provenance",
+    "save",
+]
 
 SCHEMA = 1
 MOST_BYTES = 100_000_000
@@ -201,12 +212,18 @@ def provenance(device: torch.device, data_sha256: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
+        "products": "oneDNN" if arithmetic.onednn_is_quick() else "PyTorch",
         "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
         "threads": torch.get_num_threads(),
         "commit": _commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "data_sha256": data_sha256,
     }
+
+
+def multiplied_by(record: Record) -> str:
+    """The library of a run's matrix products; before it was noted, all were PyTorch's own."""
+    return record.provenance.get("products", "PyTorch")
 
 
 def _require_record(content: dict[str, Any]) -> None:
