@@ -86,8 +86,9 @@ def onednn_is_quick() -> bool:
     With ``torch.backends.mkldnn.enabled = False`` it counts as not there.
     """
     onednn = torch.backends.mkldnn
+    there = onednn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return wide and onednn.is_available() and bool(onednn.enabled)
+    return wide and there and bool(onednn.enabled)
 
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -448,8 +448,15 @@ def test_the_provenance_can_be_stored_and_says_enough(tmp_path: Path) -> None:
     for key in ("python", "numpy", "platform", "date"):
         assert provenance[key]
     assert {"processor", "commit"} <= provenance.keys()
+    assert (provenance["products"] == "oneDNN") == arithmetic.onednn_is_quick()
     stored = results.save(dataclasses.replace(RECORD, provenance=provenance), tmp_path)
     assert stored.provenance == provenance
+
+
+def test_a_record_from_before_it_was_noted_was_multiplied_by_pytorch() -> None:
+    assert results.multiplied_by(dataclasses.replace(RECORD, provenance={})) == "PyTorch"
+    noted = dataclasses.replace(RECORD, provenance={"products": "a library"})
+    assert results.multiplied_by(noted) == "a library"
 
 
 def test_a_machine_without_git_has_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:

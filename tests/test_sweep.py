@@ -193,10 +193,12 @@ def test_the_projected_hours_are_those_of_the_page_on_speed() -> None:
 
 def test_a_projection_is_held_against_the_usual_runs_on_a_processor() -> None:
     usual = LowerBound("frey-face", samples=5_000, seed=3)
+    here = results.multiplied_by(cost.measured("bench"))
     runs = [
-        (usual, "cpu", 7.0),
-        (dataclasses.replace(usual, seed=4), "some GPU", 1.0),
-        (dataclasses.replace(usual, hidden=10), "cpu", 1.0),
+        (usual, "cpu", here, 7.0),
+        (dataclasses.replace(usual, seed=4), "some GPU", here, 1.0),
+        (dataclasses.replace(usual, seed=5), "cpu", "another library", 1.0),
+        (dataclasses.replace(usual, hidden=10), "cpu", here, 1.0),
     ]
     records = [
         results.Record(
@@ -204,9 +206,9 @@ def test_a_projection_is_held_against_the_usual_runs_on_a_processor() -> None:
             run.name,
             dataclasses.asdict(run),
             {"samples": [500, 4_000]},
-            {"device": device, "wall_seconds": seconds},
+            {"device": device, "products": library, "wall_seconds": seconds},
         )
-        for run, device, seconds in runs
+        for run, device, library, seconds in runs
     ]
     projected = cost.core_seconds(dataclasses.replace(usual, samples=4_000))
     assert cost.held_against(records) == {usual.name: (projected, 7.0)}
