@@ -15,7 +15,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 import aevb
-from aevb import experiments, results
+from aevb import arithmetic, experiments, results
 
 RECORD = results.Record(
     "figure-2",
