@@ -34,7 +34,7 @@ def products(experiment: Experiment, data_dim: int, *, quick: bool = False) -> C
     Args:
         experiment: Its layers' sizes and its minibatch count.
         data_dim: The number of pixels.
-        quick: Whether the products are those of :func:`aevb.arithmetic.float32_products`, or as
+        quick: Whether the products are those of :func:`~aevb.arithmetic.float32_products`, or as
             PyTorch does them left to itself.
     """
     calls: list[tuple[Tensor, Tensor, Tensor | None]] = []
