@@ -204,6 +204,7 @@ def provenance(device: torch.device, data_sha256: str) -> dict[str, Any]:
 
     Ask before the run: the code that trains is the one that is there when it starts.
     """
+    here = device.type == "cpu"
     return {
         "aevb": aevb.__version__,
         "python": platform.python_version(),
@@ -212,8 +213,8 @@ def provenance(device: torch.device, data_sha256: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "products": "oneDNN" if arithmetic.onednn_is_quick() else "PyTorch",
-        "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "products": "oneDNN" if here and arithmetic.onednn_is_quick() else "PyTorch",
+        "device": str(device) if here else torch.cuda.get_device_name(device),
         "threads": torch.get_num_threads(),
         "commit": _commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
