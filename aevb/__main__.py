@@ -108,7 +108,7 @@ def _run(options: argparse.Namespace) -> None:
     there = {} if options.force else experiments.done(chosen)
     for record in there.values():
         print(f"{record.path}: there already; --force trains it again")
-    missing = [experiment for experiment in chosen if experiment not in there]
+    missing = [e for e in chosen if e not in there or experiments.leftovers(e)]
     alone = options.device == "cpu"  # one run fills a processor; a GPU has room for a figure
     for batch in [[experiment] for experiment in missing] if alone else [missing]:
         for record in experiments.run_together(batch, device=options.device, force=options.force):

@@ -12,7 +12,16 @@ from pathlib import Path
 from aevb import results
 from aevb._specification import Experiment, LowerBound, MarginalLikelihood, one_of
 
-__all__ = ["done", "exclusively", "lacking", "place", "specification", "stored"]
+__all__ = [
+    "checkpoint",
+    "done",
+    "exclusively",
+    "lacking",
+    "leftovers",
+    "place",
+    "specification",
+    "stored",
+]
 
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 FREE = ("samples", "keep_weights")
@@ -23,6 +32,22 @@ def place(experiment: Experiment, path: Path | None = None) -> Path:
     """The file of an experiment's record, whether or not it is there."""
     path = path or results.folder(experiment.preset)
     return path / experiment.figure / f"{experiment.name}.json"
+
+
+def checkpoint(experiment: Experiment, path: Path | None = None) -> Path:
+    """The file of an experiment's way back after an interruption, whether or not it is there."""
+    return place(experiment, path).with_suffix(".checkpoint.safetensors")
+
+
+def leftovers(experiment: Experiment, path: Path | None = None) -> list[Path]:
+    """What a run has no more use for once its record is stored, as far as it is there.
+
+    A kill just after the record was stored leaves the checkpoint, one in the middle of a write a
+    partial file.
+    """
+    kept = checkpoint(experiment, path)
+    partial = kept.parent.glob(f"{experiment.name}.*.partial")
+    return [file for file in (kept, *partial) if file.exists()]
 
 
 def stored(experiment: Experiment, path: Path | None = None) -> results.Record | None:

@@ -126,6 +126,8 @@ def run_together(
     datasets: dict[str, data.Dataset] = {}
     with _records.exclusively([_records.place(e, path) for e in experiments]):
         there = {} if force else _records.done(experiments, path)
+        for experiment in there:
+            _clear(experiment, path)
         missing = [e for e in experiments if e not in there]
         shared = {"together": len(missing)} if len(missing) > 1 else {}
         runs = [
@@ -146,7 +148,6 @@ def _stored(
     progress: bool | None,
 ) -> Generator[None, None, results.Record]:
     """The stages of a run, the last of which stores its record."""
-    checkpoint = path / experiment.figure / f"{experiment.name}.checkpoint.safetensors"
     em = experiment.algorithm == "mcem"
     dataset = dataset_of(experiment, device, datasets)
     made = results.provenance(device, dataset.sha256) | shared
@@ -161,7 +162,7 @@ def _stored(
         per_step=experiment.per_step if em else None,
         objective="log_joint" if em else "bound",
         repeat=not em,
-        checkpoint=checkpoint,
+        checkpoint=_records.checkpoint(experiment, path),
         identity=json.dumps(asdict(experiment)),
         progress=progress,
     )
@@ -174,9 +175,13 @@ def _stored(
     )
     weights = state.model.state_dict() if experiment.keep_weights else None
     record = results.save(record, path, weights)
-    for used in (checkpoint, *checkpoint.parent.glob(f"{experiment.name}.*.partial")):
-        used.unlink(missing_ok=True)  # a kill in the middle of a write leaves a partial file
+    _clear(experiment, path)
     return record
+
+
+def _clear(experiment: Experiment, path: Path | None) -> None:
+    for file in _records.leftovers(experiment, path):
+        file.unlink(missing_ok=True)
 
 
 def available_device(name: torch.device | str) -> torch.device:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aevb import models, results
-from aevb._records import done, lacking, specification, stored
+from aevb._records import done, lacking, leftovers, specification, stored
 from aevb._run import (
     ALGORITHMS,
     available_device,
@@ -56,6 +56,7 @@ __all__ = [
     "figure_5",
     "grid",
     "lacking",
+    "leftovers",
     "model_of",
     "on_threads",
     "one_of",

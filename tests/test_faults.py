@@ -158,6 +158,7 @@ def test_a_killed_run_ends_bit_equal(
 
         if found:  # killed after all was done: it is left alone
             assert results.find("figure-2", folder / "smoke") == found
+            assert not (folder / CHECKPOINT).exists()
             stored += 1
             continue
         uninterrupted.ends_so(folder)
@@ -166,6 +167,20 @@ def test_a_killed_run_ends_bit_equal(
         picked_up += there
     print(f"{kills} kills, {picked_up} picked up from a checkpoint, {stored} at the end; lost: 0")
     assert picked_up >= 0.6 * kills
+
+
+def test_a_kill_just_after_the_record_was_stored_leaves_a_checkpoint_for_one_more_run(
+    start: Start, uninterrupted: Uninterrupted, tmp_path: Path
+) -> None:
+    process = start(tmp_path)
+    first_checkpoint(tmp_path, process)
+    kept = (tmp_path / CHECKPOINT).read_bytes()
+    finish(process)
+    (tmp_path / CHECKPOINT).write_bytes(kept)
+    (tmp_path / CHECKPOINT).with_name(f"{EXPERIMENT.name}.x.partial").write_bytes(kept[:9])
+    finish(start(tmp_path))
+    assert (tmp_path / "steps").read_text() == "0", "nothing is trained"
+    uninterrupted.ends_so(tmp_path)
 
 
 def test_a_run_that_the_disk_refuses_says_so_and_ends_bit_equal(
