@@ -106,7 +106,7 @@ def test_it_runs_from_a_file_without_a_network(figure: str, scheme: str, page: P
         if width == WIDTHS[-1]:
             page.get_by_role("button", name="Explore these curves").click()
             page.wait_for_selector(".curve-explorer[data-ready]")
-        page.wait_for_timeout(200)
-        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+        # The plot is drawn anew some time after the window has changed.
+        page.wait_for_function("() => document.documentElement.scrollWidth <= innerWidth")
     assert all(url.startswith((HTML.as_uri(), "data:", "blob:")) for url in log.requests)
     assert log.faults == []

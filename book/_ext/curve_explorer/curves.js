@@ -50,6 +50,8 @@ globalThis.curveExplorer ??= { figures: {} };
       for (const control of [this.panel, this.log, this.paper]) {
         control.addEventListener("change", () => this.draw());
       }
+      // Plotly itself looks at the window only, and when that changes the page is still moving.
+      new ResizeObserver(() => this.drawn?.then(() => Plotly.Plots.resize(this.plot))).observe(this.plot);
       new MutationObserver(() => this.draw()).observe(document.documentElement,
         { attributeFilter: ["data-theme"] });
     }
@@ -114,7 +116,7 @@ globalThis.curveExplorer ??= { figures: {} };
       this.plot.setAttribute("aria-label", `Curves of the panel ${panel}: nats against training samples. ` +
         "The tables of this page have their values.");
       this.drawn = Plotly.react(this.plot, traces, layout,
-        { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage"] })
+        { displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage"] })
         .then(() => { this.root.dataset.ready = panel; });
     }
   }
