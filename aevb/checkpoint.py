@@ -6,6 +6,7 @@ written beside its target and renamed, so that a kill at any moment leaves eithe
 checkpoint or the new one.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -107,6 +108,8 @@ def write_atomically(contents: dict[Path, bytes]) -> None:
     """Write files beside their places, make sure they are on the disk, and rename them.
 
     No file is renamed before all are written: if the disk is full, every old one is still there.
+    The new names are on the disk before this returns, where the file system can say so: what is
+    deleted afterwards is not gone before them if the power fails.
     """
     partials = {path: path.with_name(f"{path.name}.{os.getpid()}.partial") for path in contents}
     try:
@@ -122,9 +125,20 @@ def write_atomically(contents: dict[Path, bytes]) -> None:
                 raise
         for path, partial in partials.items():
             os.replace(partial, path)
+        for folder in {path.parent for path in contents}:
+            _sync(folder)
     finally:
         for partial in partials.values():
             partial.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _parts(state: Any) -> Iterator[tuple[str, Any]]:

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import resource
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -299,14 +300,35 @@ def test_several_files_are_replaced_all_or_none(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["first", "second"]
 
 
-def test_the_contents_are_on_the_disk_before_the_name_is(
+def test_the_contents_are_on_the_disk_before_the_name_is_and_then_the_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen, fsync, replace = [], os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda *given: (seen.append("fsync"), fsync(*given)))
+
+    def sync(descriptor: int) -> None:
+        folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        seen.append("the folder" if folder else "the file")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
     monkeypatch.setattr(os, "replace", lambda *given: (seen.append("replace"), replace(*given)))
     checkpoint.store(tmp_path / "c", make(), PROGRESS)
-    assert seen == ["fsync", "replace"]
+    assert seen == ["the file", "replace", "the folder"]
+
+
+def test_a_file_system_that_cannot_sync_a_folder_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def files_only(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", files_only)
+    checkpoint.store(tmp_path / "c", make(), PROGRESS)
+    checkpoint.load(tmp_path / "c", make())
 
 
 def test_a_checkpoint_can_be_looked_into(stored: Path) -> None:
