@@ -562,7 +562,39 @@ def test_kubernetes_is_told_what_each_job_needs(
         assert list(container["resources"]["limits"]) == ["memory"]
         assert container["volumeMounts"] == [{"name": "shared", "mountPath": "/work"}]
         assert pod["volumes"][0]["persistentVolumeClaim"] == {"claimName": "work"}
-        assert job["spec"]["activeDeadlineSeconds"] == 60 * sweep.LEAST_MINUTES
+        assert pod["activeDeadlineSeconds"] == 60 * sweep.LEAST_MINUTES
+        assert "activeDeadlineSeconds" not in job["spec"], "it would count while the job waits"
+
+
+@pytest.mark.slow
+def test_on_a_real_kubernetes_a_pod_that_is_deleted_takes_no_run_with_it(
+    snakemake: None, expected: dict[str, Any]
+) -> None:
+    """On the cluster that ``kubectl`` knows, where the variables of the profile are set."""
+    absent = {"AEVB_IMAGE", "AEVB_CLAIM", "AEVB_MOUNT"} - set(os.environ)
+    if absent or shutil.which("kubectl") is None:
+        pytest.skip(f"no Kubernetes: {', '.join(sorted(absent)) or 'kubectl'} is not there")
+    with tempfile.TemporaryDirectory(dir=os.environ["AEVB_MOUNT"]) as name:
+        folder = Path(name)
+
+        def running() -> list[str]:
+            pods = json.loads(subprocess.check_output(["kubectl", "get", "pods", "-o", "json"]))
+            return [
+                pod["metadata"]["name"]
+                for pod in pods["items"]
+                if pod["status"]["phase"] == "Running"
+                and str(folder) in str(pod["spec"]["containers"][0]["command"])
+            ]
+
+        process = started(folder, "--profile=kubernetes")
+        try:
+            until(running, "a pod of this sweep")
+            subprocess.run(["kubectl", "delete", "pod", "--now", running()[0]], check=True)
+            assert "4 runs: all stored" in finished(process)
+            assert content(folder) == expected
+            assert not list(folder.rglob("*.lock"))
+        finally:
+            kill(processes("", f"AEVB_RESULTS={folder}"))
 
 
 def test_kubernetes_jobs_that_are_gone_have_failed_and_silence_is_not_the_end(
