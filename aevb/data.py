@@ -27,6 +27,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "folder",
+    "repository",
     "mnist",
     "mnist_held_out",
     "frey_face",
@@ -78,8 +79,13 @@ def folder() -> Path:
     """
     if os.environ.get("AEVB_DATA"):
         return Path(os.environ["AEVB_DATA"])
-    repository = Path(__file__).resolve().parent.parent
-    return (repository if (repository / "pyproject.toml").exists() else Path.cwd()) / "data"
+    return (repository() or Path.cwd()) / "data"
+
+
+def repository() -> Path | None:
+    """The project's repository, if that is what the package lies in: not once it is installed."""
+    around = Path(__file__).resolve().parent.parent
+    return around if (around / "pyproject.toml").exists() else None
 
 
 def mnist(path: Path | None = None) -> Dataset:

@@ -26,12 +26,13 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 import aevb
-from aevb import arithmetic
+from aevb import arithmetic, data
 from aevb.checkpoint import write_atomically
 
 __all__ = [
     "Record",
     "RecordError",
+    "elsewhere",
     "find",
     "folder",
     "load",
@@ -90,12 +91,20 @@ def folder(preset: str = "paper") -> Path:
 
     The paper's are kept with the book, in ``book/results``; those of the shorter presets are
     build products, in ``_build/results/<preset>``, so that neither can pass for the other.
-    ``AEVB_RESULTS`` replaces ``book/results`` and, with the preset's name, ``_build/results``.
+    ``AEVB_RESULTS`` replaces ``book/results`` and, with the preset's name, ``_build/results``. So
+    does ``results`` in the working folder, if the package was installed without its repository.
     """
-    base = os.environ.get("AEVB_RESULTS")
+    base = elsewhere()
     if preset == "paper":
-        return Path(base) if base else ROOT / "book" / "results"
-    return (Path(base) if base else ROOT / "_build" / "results") / preset
+        return base or ROOT / "book" / "results"
+    return (base or ROOT / "_build" / "results") / preset
+
+
+def elsewhere() -> Path | None:
+    """What replaces the repository's folders of records, if anything does (see :func:`folder`)."""
+    if os.environ.get("AEVB_RESULTS"):
+        return Path(os.environ["AEVB_RESULTS"])
+    return None if data.repository() else Path.cwd() / "results"
 
 
 def save(
@@ -314,6 +323,8 @@ def _commit() -> str | None:
     """The commit, or what ``AEVB_COMMIT`` says it is where the code came without its repository."""
     if os.environ.get("AEVB_COMMIT"):
         return os.environ["AEVB_COMMIT"]
+    if not (ROOT / ".git").exists():
+        return None  # git would look further up, and find somebody else's repository
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

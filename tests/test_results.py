@@ -6,6 +6,9 @@ import hashlib
 import json
 import os
 import resource
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +146,34 @@ def test_the_environment_names_another_folder(
     assert results.folder("smoke") == tmp_path / "smoke"
     assert results.save(RECORD).path.parent == tmp_path / "figure-2"
     assert results.find("figure-2") == [RECORD]
+
+
+def test_a_package_without_its_repository_keeps_to_the_working_folder(tmp_path: Path) -> None:
+    """Copied, as an installation does, into another project, which has a commit of its own."""
+    shutil.copytree(Path(aevb.__file__).parent, tmp_path / "site-packages" / "aevb")
+    work = tmp_path / "work"
+    work.mkdir()
+    own = ["-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "theirs", "--allow-empty"]
+    for command in (["init", "-q"], own):
+        subprocess.run(["git", "-C", tmp_path, *command], check=True)
+    code = """
+import json, torch
+from aevb import data, results
+from aevb.sweep import _environment
+places = data.folder(), results.folder(), results.folder("quick")
+made = results.provenance(torch.device("cpu"), "")["commit"]
+told = [word for word in _environment() if "RESULTS" in word]
+print(json.dumps([*map(str, places), made, told]))
+"""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("AEVB_")}
+    shown = subprocess.check_output(
+        [sys.executable, "-c", code],
+        cwd=work,
+        env=clean | {"PYTHONPATH": str(tmp_path / "site-packages")},
+        text=True,
+    )
+    places = [work / "data", work / "results", work / "results" / "quick"]
+    assert json.loads(shown) == [*map(str, places), None, [f"AEVB_RESULTS={work}/results"]]
 
 
 # -- Damage ------------------------------------------------------------------------------------

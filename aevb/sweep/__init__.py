@@ -124,8 +124,8 @@ def _environment() -> list[str]:
     """What a job has to know, in front of its command: a cluster may pass nothing on."""
     known = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     known["AEVB_DATA"] = str(data.folder().resolve())
-    if os.environ.get("AEVB_RESULTS"):
-        known["AEVB_RESULTS"] = str(Path(os.environ["AEVB_RESULTS"]).resolve())
+    if base := results.elsewhere():
+        known["AEVB_RESULTS"] = str(base.resolve())
     if os.environ.get("AEVB_COMMIT"):
         known["AEVB_COMMIT"] = os.environ["AEVB_COMMIT"]
     return ["env", *(f"{name}={value}" for name, value in known.items())]
@@ -259,8 +259,8 @@ def _snakemake() -> str:
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
     """A folder of this sweep alone, where all its jobs can see it; kept where something failed."""
-    base = os.environ.get("AEVB_RESULTS")
-    parent = Path(base).resolve() / ".sweep" if base else results.ROOT / "_build" / "sweep"
+    base = results.elsewhere()
+    parent = base.resolve() / ".sweep" if base else results.ROOT / "_build" / "sweep"
     parent.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(dir=parent))
     yield place
