@@ -101,12 +101,15 @@ def settings(records: Sequence[Record], column: str = "dataset", panel: str = "l
 
 
 def _shared(key: str, records: Sequence[Record], panel: str) -> str:
-    found: dict[int, list[str]] = {}  # of each panel; runs of several seeds share it
+    found: dict[int, set[Any]] = {}  # of each panel; runs of several seeds share it
     for record in records:
-        found.setdefault(record.configuration[panel], []).append(_shown(key, record))
+        value = record.settings[key]
+        if key == "samples":  # how far the run has come, which is what its curves show
+            value = record.curves["samples"][-1]
+        found.setdefault(record.configuration[panel], set()).add(value)
     if key == panel:
         return ", ".join(f"{n:,}" for n in found)
-    values = {n: _listed(sorted(set(shown))) for n, shown in found.items()}
+    values = {n: _listed([_shown(key, v) for v in sorted(those)]) for n, those in found.items()}
     usual, _ = Counter(values.values()).most_common(1)[0]
     other = [f"{value} at {_at(panel, n)}" for n, value in values.items() if value != usual]
     return "; ".join([usual, *other])
@@ -116,10 +119,7 @@ def _listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-def _shown(key: str, record: Record) -> str:
-    value = record.settings[key]
-    if key == "samples":  # how far the run has come, which is what its curves show
-        value = record.curves["samples"][-1]
+def _shown(key: str, value: Any) -> str:
     if key == "estimator":
         return {"A": "A (eq. 6)", "B": "B (eq. 7)"}[value]
     if key == "prior":
@@ -214,7 +214,10 @@ def variants(records: Iterable[Record], places: Sequence[float] = (1e6, 3e6, 1e7
                 _minus(None if math.isnan(bound) else float(bound), paper.at(place))
                 for bound, place in zip(bounds, places, strict=True)
             ]
-            what = _changes(own, record) or f"the figure's settings, {_changed('seed', own)}"
+            what = (
+                _changes(own, record)
+                or f"the figure's settings, {_changed('seed', own.settings['seed'])}"
+            )
             cells = (number(gap, form) for gap in gaps)
             body.append([_panel(own) if record is own else "", what, *cells])
     return markdown(["test − the paper's", "run", *(_power(x) for x in places)], body, words=2)
@@ -309,11 +312,11 @@ def _order(own: Record, other: Record) -> list[tuple[int, Any]]:
 
 def _changes(own: Record, other: Record) -> str:
     """What one run changes of another, in words."""
-    return ", ".join(_changed(name, other) for name in _departures(own, other))
+    return ", ".join(_changed(*change) for change in _departures(own, other).items())
 
 
-def _changed(key: str, record: Record) -> str:
-    return f"{SETTINGS[key]}: {_shown(key, record)}"
+def _changed(key: str, value: Any) -> str:
+    return f"{SETTINGS[key]}: {_shown(key, value)}"
 
 
 def train_test_gaps(records: Iterable[Record], edge: float = 1e8) -> str:

@@ -91,6 +91,12 @@ def test_settings_name_every_seed_of_a_panel() -> None:
     assert found["seed"] == ["0; 0, 1 and 2 at $N_z = 5$"]
 
 
+def test_settings_name_the_values_of_a_panel_by_size() -> None:
+    runs = [record(3, step_size=size, seed=n) for n, size in enumerate((1.0, 10_000, 0.25, 2_000))]
+    found = {label: values for label, *values in cells(tables.settings(runs))}
+    assert found["Adagrad's step size, $\\eta$"] == ["0.25, 1, 2,000 and 10,000"]
+
+
 def test_settings_leave_out_a_data_set_without_runs() -> None:
     assert cells(tables.settings([record(3)]))[0] == ["setting", "MNIST"]
 
