@@ -214,10 +214,8 @@ def variants(records: Iterable[Record], places: Sequence[float] = (1e6, 3e6, 1e7
                 _minus(None if math.isnan(bound) else float(bound), paper.at(place))
                 for bound, place in zip(bounds, places, strict=True)
             ]
-            what = (
-                _changes(own, record)
-                or f"the figure's settings, {_changed('seed', own.settings['seed'])}"
-            )
+            usual = f"the figure's settings, {_changed('seed', own.settings['seed'])}"
+            what = _changes(own, record) or usual
             cells = (number(gap, form) for gap in gaps)
             body.append([_panel(own) if record is own else "", what, *cells])
     return markdown(["test − the paper's", "run", *(_power(x) for x in places)], body, words=2)
