@@ -31,7 +31,8 @@ def dashes(split: str, width: float) -> Any:
 def draw(axes: Axes, figure: str, key: reference.Key, runs: Sequence[Record]) -> None:
     """The curves of one algorithm: ours, where there are runs, and the paper's over them.
 
-    With several seeds ours is their mean, in a band from the lowest to the highest.
+    With several seeds ours is the mean of those that came farthest, so that it has no step where
+    another ends, in a band from the lowest to the highest of all.
     """
     for split, name in reference.CURVES[figure].items():
         theirs = reference.curve(figure, **key._asdict(), split=split)
@@ -51,12 +52,14 @@ def draw(axes: Axes, figure: str, key: reference.Key, runs: Sequence[Record]) ->
 def _draw_ours(
     axes: Axes, runs: Sequence[Record], name: str, color: Any, style: Any, log_x: bool
 ) -> None:
-    samples = max((record.curves["samples"] for record in runs), key=lambda known: known[-1])
-    values = reference.ours(runs, name, samples, log_x=log_x)
+    end = max(record.curves["samples"][-1] for record in runs)
+    longest = [record for record in runs if record.curves["samples"][-1] == end]
+    samples = longest[0].curves["samples"]
+    mean = reference.ours(longest, name, samples, log_x=log_x).mean(axis=0)
     label = f"ours {runs[0].configuration['algorithm']} {name}"
-    mean = np.nanmean(values, axis=0)
     axes.plot(samples, mean, color=color, linewidth=OURS, linestyle=style, label=label)
     if len(runs) > 1:
+        values = reference.ours(runs, name, samples, log_x=log_x)
         low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
         axes.fill_between(samples, low, high, color=color, alpha=0.25, linewidth=0)
 

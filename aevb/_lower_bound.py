@@ -29,8 +29,8 @@ def figure_2(records: Iterable[Record]) -> Page:
 
     Args:
         records: Runs of ``figure-2``, all of one preset. Panels without a run show the paper's
-            curves alone. With several seeds the line is their mean, in a band from the lowest
-            to the highest.
+            curves alone. With several seeds the line is the mean of those that came farthest,
+            in a band from the lowest to the highest of all.
 
     Returns:
         Thick lines are ours, thin dark ones the paper's own. The paper's begin at the second

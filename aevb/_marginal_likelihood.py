@@ -28,8 +28,8 @@ def figure_3(records: Iterable[Record]) -> Page:
     """The estimated marginal likelihood of three algorithms (paper, Figure 3).
 
     Args:
-        records: Runs of ``figure-3``, all of one preset. With several seeds the line is their
-            mean, in a band from the lowest to the highest.
+        records: Runs of ``figure-3``, all of one preset. With several seeds the line is the mean
+            of those that came farthest, in a band from the lowest to the highest of all.
 
     Returns:
         Thick lines are ours, thin dark ones the paper's own. The paper's begin at the second

@@ -51,7 +51,7 @@ def runs_of(records: Sequence[Record]) -> dict[reference.Key, list[Record]]:
 def shortfall(records: Sequence[Record]) -> str:
     """What keeps runs from being the paper's: their preset, and how far they came; or nothing.
 
-    Of several seeds the one that came farthest counts: from there to its end the curve is its.
+    Of several seeds the one that came farthest counts: the curve is its.
     """
     farthest: dict[str, Record] = {}
     for record in sorted(records, key=_reached):

@@ -41,6 +41,8 @@ __all__ = [
 
 NAMES = ("mnist", "frey-face")
 """The names of the data sets."""
+ROOT = Path(__file__).resolve().parents[1]
+"""The folder that the package lies in."""
 
 _FILES = {"mnist": _files.MNIST, "frey-face": _files.FREY_FACE}
 _SOURCES = {"mnist": _download.mnist_sources, "frey-face": _download.frey_face_sources}
@@ -84,8 +86,7 @@ def folder() -> Path:
 
 def repository() -> Path | None:
     """The project's repository, if that is what the package lies in: not once it is installed."""
-    around = Path(__file__).resolve().parent.parent
-    return around if (around / "pyproject.toml").exists() else None
+    return ROOT if (ROOT / "pyproject.toml").exists() else None
 
 
 def mnist(path: Path | None = None) -> Dataset:

@@ -54,7 +54,7 @@ BEFORE = {
     "decoder_variance": "network",
 }
 """What a run did before there was a setting for it: such a record does not mention it."""
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = data.ROOT
 
 
 class RecordError(RuntimeError):

@@ -257,11 +257,13 @@ def kill(pids: list[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def until(condition: Any, what: str, seconds: float = 300.0) -> None:
+def until(condition: Any, what: str, seconds: float = 300.0) -> Any:
+    """What the condition says once it holds."""
     end = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < end, f"waited for {what}"
         time.sleep(0.05)
+    return found
 
 
 def started(folder: Path, *options: str, **environment: str) -> subprocess.Popen[str]:
@@ -588,8 +590,8 @@ def test_on_a_real_kubernetes_a_pod_that_is_deleted_takes_no_run_with_it(
 
         process = started(folder, "--profile=kubernetes")
         try:
-            until(running, "a pod of this sweep")
-            subprocess.run(["kubectl", "delete", "pod", "--now", running()[0]], check=True)
+            pod, *_ = until(running, "a pod of this sweep")
+            subprocess.run(["kubectl", "delete", "pod", "--now", pod], check=True)
             assert "4 runs: all stored" in finished(process)
             assert content(folder) == expected
             assert not list(folder.rglob("*.lock"))
