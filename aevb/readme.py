@@ -23,22 +23,20 @@ def results_table(rows: list[reference.Row]) -> str:
     Args:
         rows: What :func:`aevb.reference.compare` returned.
     """
-    last = {
-        (row.dataset, row.latent_dim): row
-        for row in rows
-        if (row.algorithm, row.split) == ("aevb", "test") and row.difference is not None
-    }
+    last = reference.ends(row for row in rows if (row.algorithm, row.split) == ("aevb", "test"))
     cells = [
         [
             f"{tables.DATASETS[row.dataset]}, N_z = {row.latent_dim}",
-            f"{row.samples:.0e}".replace("e+0", "e"),
+            f"{row.samples:.2g}".replace("e+0", "e"),
+            str(row.runs),
             f"{row.ours:.1f}",
             f"{row.paper:.1f}",
             f"{row.difference:+.1f}",
         ]
-        for row in last.values()
+        for row in last
     ]
-    return tables.markdown(["AEVB, test bound", "samples", "ours", "paper", "difference"], cells)
+    header = ["AEVB, test bound", "samples", "seeds", "ours", "paper", "difference"]
+    return tables.markdown(header, cells)
 
 
 def insert(text: str, block: str) -> str:

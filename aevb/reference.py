@@ -68,6 +68,8 @@ class Row(NamedTuple):
     algorithm: str
     split: str
     samples: int
+    runs: int
+    """Over how many of our runs, one a seed, ``ours`` is the mean."""
     ours: float | None
     paper: float | None
     difference: float | None
@@ -75,7 +77,7 @@ class Row(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """Absolute differences over the panels of a figure, nats per datapoint."""
+    """Absolute differences of a figure's curves, nats per datapoint."""
 
     curves: int
     median: float
@@ -85,8 +87,8 @@ class Summary(NamedTuple):
 def compare(figure: str, records: Iterable[Record], *, preset: str = "paper") -> list[Row]:
     """Our curves and the paper's at the same numbers of training samples.
 
-    The places are the half decades (Figure 2) or every ten million (Figure 3), and the first log
-    of Figure 2. Where there are several seeds, ``ours`` is the mean over those that got there.
+    The places are the half decades, the first log and the end of our longest run (Figure 2), or
+    every ten million (Figure 3). With several seeds ``ours`` is the mean over those that got there.
 
     Args:
         figure: ``figure-2`` or ``figure-3``.
@@ -114,10 +116,13 @@ def compare(figure: str, records: Iterable[Record], *, preset: str = "paper") ->
     for key in dict.fromkeys([Key(*key[:4]) for key in paper] + sorted(found)):
         for split, name in CURVES[figure].items():
             theirs = paper.get((*key, split))
-            places = list(PLACES[figure])
+            runs, places = found.get(key, []), list(PLACES[figure])
             if log_x and theirs and theirs.start:
-                places.insert(0, round(theirs.start[0]))
-            values = ours(found.get(key, []), name, places, log_x=log_x)
+                places.append(round(theirs.start[0]))
+            if log_x and runs:
+                places.append(int(max(run.curves["samples"][-1] for run in runs)))
+            places = sorted(set(places))
+            values = ours(runs, name, places, log_x=log_x)
             for place, column in zip(places, values.T, strict=True):
                 reached = column[~np.isnan(column)]
                 mine = round(float(reached.mean()), 3) if len(reached) else None
@@ -125,7 +130,7 @@ def compare(figure: str, records: Iterable[Record], *, preset: str = "paper") ->
                 value = None if value is None else round(value, 3)
                 known = mine is not None and value is not None
                 difference = round(mine - value, 3) if known else None  # type: ignore[operator]
-                rows.append(Row(*key, split, place, mine, value, difference))
+                rows.append(Row(*key, split, place, len(reached), mine, value, difference))
     return rows
 
 
@@ -196,30 +201,20 @@ def running_mean(record: Record, samples: Iterable[float], interval: float) -> N
     return (now - before) / interval
 
 
-def summary(
-    rows: Iterable[Row],
-    samples: float,
-    *,
-    dataset: str,
-    algorithm: str = "aevb",
-    split: str = "test",
-) -> Summary:
-    """The median and the largest absolute difference over the panels of a figure.
+def ends(rows: Iterable[Row]) -> list[Row]:
+    """Of each curve the last row where both sides have a value; rows as :func:`compare` has them."""
+    return list({row[:5]: row for row in rows if row.difference is not None}.values())
+
+
+def summary(rows: Iterable[Row]) -> Summary:
+    """The median and the largest absolute difference of curves, each at its end (:func:`ends`).
 
     Raises:
-        ReferenceError: If no row there has a difference.
+        ReferenceError: If no row has a difference.
     """
-    wanted = (dataset, algorithm, split, samples)
-    found = [
-        abs(row.difference)
-        for row in rows
-        if (row.dataset, row.algorithm, row.split, row.samples) == wanted
-        if row.difference is not None
-    ]
+    found = [abs(row.difference) for row in ends(rows) if row.difference is not None]
     if not found:
-        raise ReferenceError(
-            f"{dataset}, {algorithm}, {split}: no difference known at {samples:,.0f} samples"
-        )
+        raise ReferenceError("rows: expected one where both sides have a value, found none")
     return Summary(len(found), float(np.median(found)), max(found))
 
 
@@ -233,7 +228,7 @@ def table(rows: Iterable[Row]) -> str:
         digits = 1 if dataset == "frey-face" else 2
         lines += [
             f"{dataset}, N_z = {latent_dim}, {n_train:,} training images; nats per datapoint",
-            _line("", [f"{place:.0e}".replace("e+0", "e") for place in places]),
+            _line("", [f"{place:.2g}".replace("e+0", "e") for place in places]),
         ]
         for (algorithm, split), group in groupby(found, key=lambda r: (r.algorithm, r.split)):
             cells = {row.samples: row for row in group}

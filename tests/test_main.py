@@ -79,7 +79,7 @@ def test_compare_prints_the_rows_that_the_table_shows(
 ) -> None:
     assert main(["compare", figure, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    keys = "dataset n_train latent_dim algorithm split samples ours paper difference"
+    keys = "dataset n_train latent_dim algorithm split samples runs ours paper difference"
     assert {tuple(row) for row in rows} == {tuple(keys.split())}
     both = [row for row in rows if row["difference"] is not None and row["dataset"] == "mnist"]
     assert both

@@ -247,11 +247,13 @@ def test_a_record_of_the_papers_own_values_differs_nowhere(split: str) -> None:
     rows = reference.compare("figure-2", [the_papers_own(split)])
 
     differing = [row for row in rows if row.difference is not None]
-    assert [row.samples for row in differing] == [10**6, 3 * 10**6, 10**7, 3 * 10**7, 10**8]
+    *places, end = [row.samples for row in differing]
+    assert places == [10**6, 3 * 10**6, 10**7, 3 * 10**7, 10**8]
+    assert end == int(figure_2("mnist", 20, "aevb", split).samples[-1])
     assert {(row.latent_dim, row.algorithm, row.split) for row in differing} == {
         (20, "aevb", split)
     }
-    assert [row.difference for row in differing] == [0.0] * 5
+    assert [row.difference for row in differing] == [0.0] * 6
 
 
 def test_the_difference_is_ours_minus_the_papers() -> None:
@@ -301,9 +303,22 @@ def test_several_seeds_are_averaged_where_they_have_been() -> None:
     ]
     rows = reference.compare("figure-2", records)
 
-    assert at(rows, 10**6).ours == -120.5
-    assert at(rows, 10**7).ours == -113.5
-    assert at(rows, 10**8).ours == -113.0
+    assert at(rows, 10**6)[-4:-2] == (2, -120.5)
+    assert at(rows, 10**7)[-4:-2] == (2, -113.5)
+    assert at(rows, 10**8)[-4:-2] == (1, -113.0)
+
+
+def test_the_end_of_the_longest_run_is_a_place() -> None:
+    records = [
+        made_up({"samples": [10**6, 10**8], "test": [-121.0, -113.0]}, name="seed0"),
+        made_up({"samples": [10**6, 2 * 10**8], "test": [-120.0, -110.0]}, name="seed1", seed=1),
+    ]
+    row = at(reference.compare("figure-2", records), 2 * 10**8)
+
+    assert row[-4:-2] == (1, -110.0)
+    assert row.difference == pytest.approx(-110.0 - row.paper, abs=1e-3)  # type: ignore[operator]
+    places = [row.samples for row in reference.compare("figure-2", records[:1])]
+    assert places.count(10**8) == 36, "the end is not told twice"
 
 
 def test_a_run_with_other_settings_is_not_averaged_in() -> None:
@@ -322,7 +337,7 @@ def test_a_curve_that_the_paper_has_not_comes_last() -> None:
     rows = reference.compare("figure-2", [record])
 
     assert rows[-1].latent_dim == 2
-    assert at(rows, 10**7, latent_dim=2)[-3:] == (-145.0, None, None)
+    assert at(rows, 10**7, latent_dim=2)[-4:] == (1, -145.0, None, None)
 
 
 @pytest.mark.parametrize(
@@ -354,22 +369,19 @@ def test_an_unknown_figure_is_refused() -> None:
         reference.compare("figure-4", [])
 
 
-def test_the_summary_is_of_the_absolute_differences_of_the_panels() -> None:
+def test_the_summary_is_of_the_absolute_differences_at_the_ends() -> None:
     def row(latent_dim: int, difference: float | None, **other: Any) -> reference.Row:
         same = reference.Row(
-            "mnist", 50_000, latent_dim, "aevb", "test", 10**7, 0.0, 0.0, difference
+            "mnist", 50_000, latent_dim, "aevb", "test", 10**7, 1, 0.0, 0.0, difference
         )
         return same._replace(**other)
 
-    rows = [row(3, -4.0), row(5, 1.0), row(10, 2.0), row(20, None)]
-    rows += [row(20, 9.0, split="train"), row(20, 9.0, samples=10**6)]
-    rows += [row(20, 9.0, algorithm="wake-sleep"), row(20, 9.0, dataset="frey-face")]
-
-    assert reference.summary(rows, 1e7, dataset="mnist") == (3, 2.0, 4.0)
-    with pytest.raises(
-        reference.ReferenceError, match="mnist, aevb, test: no difference known at 30,000,000"
-    ):
-        reference.summary(rows, 3e7, dataset="mnist")
+    rows = [row(3, 9.0), row(3, -4.0, samples=10**8), row(5, 1.0), row(10, 2.0), row(20, None)]
+    assert reference.ends(rows) == rows[1:4]
+    assert reference.summary(rows) == (3, 2.0, 4.0)
+    assert reference.summary([*rows, row(5, 8.0, split="train")]) == (4, 3.0, 8.0)
+    with pytest.raises(reference.ReferenceError, match="where both sides have a value, found none"):
+        reference.summary(rows[4:])
 
 
 def test_the_table_lines_up() -> None:

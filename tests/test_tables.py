@@ -123,7 +123,7 @@ def test_runs_that_shared_a_device_took_their_time_together() -> None:
 
 def row(latent_dim: int, samples: int, ours: float | None, paper: float | None) -> Row:
     difference = None if ours is None or paper is None else ours - paper
-    return Row("mnist", 50_000, latent_dim, "aevb", "test", samples, ours, paper, difference)
+    return Row("mnist", 50_000, latent_dim, "aevb", "test", samples, 1, ours, paper, difference)
 
 
 def test_differences_have_a_row_a_curve_and_a_column_a_place() -> None:
