@@ -8,7 +8,7 @@ the posterior:
     = \int p_\theta(z|x) \, \frac{q(z)}{p_\theta(x, z)} \, dz
 
 This is reciprocal importance sampling (Gelfand and Dey 1994). It needs no encoder, but draws of
-the posterior and a :math:`q` near it, of lighter tails.
+the posterior and a :math:`q` near it, whose tails are not much heavier: lighter ones are safe.
 """
 
 import math
