@@ -202,7 +202,7 @@ def running_mean(record: Record, samples: Iterable[float], interval: float) -> N
 
 
 def ends(rows: Iterable[Row]) -> list[Row]:
-    """Of each curve the last row where both sides have a value; rows as :func:`compare` has them."""
+    """Of each curve the last row where both sides have a value, rows being in order of samples."""
     return list({row[:5]: row for row in rows if row.difference is not None}.values())
 
 
