@@ -3,12 +3,14 @@ r"""The record of an experiment: whether it is there, and that one process at a 
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from aevb import checkpoint as checkpoints
 from aevb import results
 from aevb._specification import Experiment, LowerBound, MarginalLikelihood, one_of
 
@@ -16,6 +18,7 @@ __all__ = [
     "checkpoint",
     "done",
     "exclusively",
+    "identity",
     "lacking",
     "leftovers",
     "place",
@@ -39,13 +42,21 @@ def checkpoint(experiment: Experiment, path: Path | None = None) -> Path:
     return place(experiment, path).with_suffix(".checkpoint.safetensors")
 
 
+def identity(experiment: Experiment) -> str:
+    """Whose a checkpoint is. It tells more than the name: also how far the run is to come."""
+    return json.dumps(asdict(experiment))
+
+
 def leftovers(experiment: Experiment, path: Path | None = None) -> list[Path]:
     """What a run has no more use for once its record is stored, as far as it is there.
 
     A kill just after the record was stored leaves the checkpoint, one in the middle of a write a
-    partial file.
+    partial file. Neither is this run's where the checkpoint is that of another run of this name,
+    such as a longer one, which may be under way.
     """
     kept = checkpoint(experiment, path)
+    if kept.exists() and checkpoints.identity_of(kept) != identity(experiment):
+        return []
     partial = kept.parent.glob(f"{experiment.name}.*.partial")
     return [file for file in (kept, *partial) if file.exists()]
 

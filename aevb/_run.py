@@ -3,7 +3,6 @@ r"""How an experiment is run: the training behind ``experiments``."""
 import contextlib
 import functools
 import itertools
-import json
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -163,7 +162,7 @@ def _stored(
         objective="log_joint" if em else "bound",
         repeat=not em,
         checkpoint=_records.checkpoint(experiment, path),
-        identity=json.dumps(asdict(experiment)),
+        identity=_records.identity(experiment),
         progress=progress,
     )
     record = results.Record(

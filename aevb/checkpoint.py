@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-__all__ = ["CheckpointError", "load", "store", "write_atomically"]
+__all__ = ["CheckpointError", "identity_of", "load", "store", "write_atomically"]
 
 
 class CheckpointError(RuntimeError):
@@ -102,6 +102,18 @@ def load(path: Path, state: Any, identity: str = "") -> dict[str, Any]:
         own = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
         _restore(part, own, text["optimizers"].get(name))
     return text["progress"]
+
+
+def identity_of(path: Path) -> str | None:
+    """What run a checkpoint is of, as it was given to :func:`store`; ``None`` if it cannot be read.
+
+    Only the beginning of the file is read: whether the rest is sound is for :func:`load`.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads(file.metadata()["state"])["identity"]
+    except _UNREADABLE:
+        return None
 
 
 def write_atomically(contents: dict[Path, bytes]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from aevb import _records, auto_encoding, data, experiments, results
+from aevb import _records, _run, auto_encoding, checkpoint, data, experiments, results
 
 EXPERIMENT = experiments.LowerBound(
     latent_dim=2, hidden=8, minibatch=10, samples=1_000, preset="smoke"
@@ -67,6 +67,29 @@ def test_done_are_the_records_that_lack_nothing_and_each_is_read_once(
     assert experiments.done(asked[1:], tmp_path) == {EXPERIMENT: record}
     assert read == [record.path]
     assert experiments.done(asked[:1], tmp_path) == {}, "it has come less far"
+
+
+def test_a_longer_runs_checkpoint_is_not_taken_for_what_a_shorter_one_left(
+    record: results.Record, tmp_path: Path
+) -> None:
+    longer, kept = replace(EXPERIMENT, samples=9_000), _records.checkpoint(EXPERIMENT, tmp_path)
+    assert kept == _records.checkpoint(longer, tmp_path), "a name tells no number of samples"
+    partial = kept.with_name(f"{kept.name}.123.partial")
+    empty = _run.start(EXPERIMENT, synthetic())[0]
+    for identity in (_records.identity(longer), "of something else"):
+        checkpoint.store(kept, empty, {}, identity)
+        partial.touch()
+        assert experiments.leftovers(EXPERIMENT, tmp_path) == []
+        experiments.run_together([EXPERIMENT], tmp_path, force=False, progress=False)
+        assert kept.exists()
+        assert partial.exists()
+    kept.write_bytes(b"damaged")
+    assert experiments.leftovers(EXPERIMENT, tmp_path) == [], "nobody knows whose it is"
+    checkpoint.store(kept, empty, {}, _records.identity(EXPERIMENT))
+    assert experiments.leftovers(EXPERIMENT, tmp_path) == [kept, partial]
+    experiments.run_together([EXPERIMENT], tmp_path, force=False, progress=False)
+    assert not kept.exists()
+    assert not partial.exists()
 
 
 def test_a_damaged_record_is_not_replaced(record: results.Record, tmp_path: Path) -> None:
