@@ -89,7 +89,8 @@ def lacking(experiment: Experiment, path: Path | None = None) -> str:
     """Why an experiment has to be run; empty where its record has all that is asked for.
 
     There is no record, it is of another configuration (the usual value of a setting was another
-    one when it was made), or it has come less far.
+    one when it was made), it has come less far, or just as far without the parameters that are to
+    be kept: a longer record is not given up for these.
 
     Raises:
         aevb.results.RecordError: If the record is there but damaged.
@@ -106,7 +107,10 @@ def _lacks(experiment: Experiment, record: results.Record) -> str:
         return f"configuration changed: {told}"
     whole = experiment.samples // experiment.per_step * experiment.per_step
     reached = int(record.curves["samples"][-1])
-    return f"{reached:,} samples of {whole:,}" if reached < whole else ""
+    if reached < whole:
+        return f"{reached:,} samples of {whole:,}"
+    unkept = experiment.keep_weights and record.weights is None
+    return "its parameters were not kept" if unkept and reached == whole else ""
 
 
 def done(

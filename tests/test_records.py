@@ -38,9 +38,20 @@ def test_a_record_lacks_what_is_asked_for_beyond_it(record: results.Record, tmp_
     assert lacking(samples=500) == ""
     assert lacking(samples=1_009) == "", "a run ends with its last whole step"
     assert lacking(samples=1_010) == "1,000 samples of 1,010"
-    assert lacking(keep_weights=not EXPERIMENT.keep_weights) == ""
+    assert lacking(keep_weights=True) == "its parameters were not kept"
+    assert lacking(keep_weights=True, samples=500) == "", "a longer record is not given up for them"
     assert lacking(seed=1) == "missing"
     assert lacking(hidden=9) == "missing"
+
+
+def test_parameters_that_were_not_kept_are_made_if_they_are_asked_for(
+    record: results.Record, tmp_path: Path
+) -> None:
+    kept = replace(EXPERIMENT, keep_weights=True)
+    [made] = experiments.run_together([kept], tmp_path, force=False, progress=False)
+    assert made.curves == record.curves
+    assert results.load_weights(made)
+    assert experiments.done([EXPERIMENT, kept], tmp_path) == {EXPERIMENT: made, kept: made}
 
 
 def test_a_record_of_another_configuration_is_told_by_what_changed(
