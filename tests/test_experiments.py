@@ -607,6 +607,21 @@ def test_reproduce_trains_what_is_missing_and_no_more(
         experiments.reproduce("figure-4", "paper")  # a smoke run does not pass for one
 
 
+def test_reproduce_trains_again_what_is_too_short_or_of_another_configuration(
+    synthetic: data.Dataset, small_grid: Callable[..., list[LowerBound]], tmp_path: Path
+) -> None:
+    first, second = small_grid("smoke")
+    experiments.run(replace(first, samples=500), tmp_path, progress=False)
+    made = experiments.run(second, tmp_path, progress=False)
+    before = replace(made, configuration=made.configuration | {"warm_up": 7})
+    results.save(replace(before, path=None), tmp_path)
+
+    records = experiments.reproduce("figure-4", "smoke", path=tmp_path)
+
+    assert records[0].curves["samples"][-1] == 1_000
+    assert records[1].configuration == made.configuration
+
+
 def test_reproduce_takes_the_stored_paper_records_however_far_they_are(
     synthetic: data.Dataset,
     small_grid: Callable[..., list[LowerBound]],
