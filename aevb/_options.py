@@ -116,10 +116,10 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "sweep",
         help="run what is missing of many figures and seeds, on all cores or on a cluster",
-        description="Make every run that is missing, has another configuration now, is shorter than "
-        "asked, or lacks parameters that are to be kept: each a job of its own, on all cores of "
-        "this machine or on a cluster. What is stored is left alone, so the same command goes on "
-        "after an interruption. `make sweep` sets up what it needs.",
+        description="Make every run that is missing, has another configuration now, is shorter "
+        "than asked, or lacks parameters that are to be kept: each a job of its own, on all cores "
+        "of this machine or on a cluster. What is stored is left alone, so the same command goes "
+        "on after an interruption. `make sweep` sets up what it needs.",
         epilog="Example: python -m aevb sweep --figure figure-2 --seed 0-9 --samples 1e6 --dry-run",
     )
     command.add_argument(

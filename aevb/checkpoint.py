@@ -38,7 +38,7 @@ def store(path: Path, state: Any, progress: dict[str, Any], identity: str = "") 
         state: The algorithm's state: a named tuple of modules, optimizers, generators and
             tensors.
         progress: What else is needed to go on; JSON values.
-        identity: What run this is, in words.
+        identity: What run this is, in words, or its settings as an object in JSON.
 
     Raises:
         OSError: If the file cannot be written. An older checkpoint is then still there.
@@ -84,7 +84,8 @@ def load(path: Path, state: Any, identity: str = "") -> dict[str, Any]:
         raise CheckpointError(f"{path}: damaged checkpoint: {reason}") from error
     if text["identity"] != identity:
         raise CheckpointError(
-            f"{path}: a checkpoint of another run: expected {identity}, found {text['identity']}"
+            f"{path}: a checkpoint of another run: {_difference(identity, text['identity'])}; "
+            "the earlier command finishes it, deleting the file starts anew"
         )
     # An optimizer that makes its tensors at its first step has none to compare with yet.
     lazy = tuple(
@@ -114,6 +115,19 @@ def identity_of(path: Path) -> str | None:
             return json.loads(file.metadata()["state"])["identity"]
     except _UNREADABLE:
         return None
+
+
+def _difference(expected: str, found: str) -> str:
+    """What two identities differ in: which settings, where they are objects of these in JSON."""
+    try:
+        one, other = dict(json.loads(expected)), dict(json.loads(found))
+    except (ValueError, TypeError):
+        return f"expected {expected}, found {found}"
+    return ", ".join(
+        f"{name}: expected {one.get(name)}, found {other.get(name)}"
+        for name in one | other
+        if one.get(name) != other.get(name)
+    )
 
 
 def write_atomically(contents: dict[Path, bytes]) -> None:

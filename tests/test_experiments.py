@@ -459,7 +459,11 @@ def test_a_checkpoint_of_another_specification_is_refused(
             experiments.run(kept, tmp_path, progress=False)
 
     # The name does not tell the number of samples, so both have the same checkpoint.
-    with pytest.raises(checkpoint.CheckpointError, match="a checkpoint of another run"):
+    told = (
+        "a checkpoint of another run: samples: expected 30000, found 5000; "
+        "the earlier command finishes it, deleting the file starts anew"
+    )
+    with pytest.raises(checkpoint.CheckpointError, match=f"safetensors: {told}$"):
         experiments.run(small(keep_weights=True, samples=30_000), tmp_path, progress=False)
     folder = tmp_path / "figure-2"
     (folder / f"{small().name}.checkpoint.safetensors.123.partial").touch()  # a kill left it
