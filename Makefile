@@ -12,6 +12,18 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 INSTALLED := $(VENV)/installed
 SWEEPER := .venv-sweep/installed
+
+# Notebooks run in book/, where a relative folder would be another one.
+absolute = $(if $(filter /%,$(1)),$(1),$(CURDIR)/$(1))
+ifdef AEVB_DATA
+override AEVB_DATA := $(call absolute,$(AEVB_DATA))
+export AEVB_DATA
+endif
+ifdef AEVB_RESULTS
+override AEVB_RESULTS := $(call absolute,$(AEVB_RESULTS))
+export AEVB_RESULTS
+endif
+
 DATA := $(or $(AEVB_DATA),data)
 FETCHED := _build/fetched
 FIGURES := $(wildcard book/figure_*.ipynb)
