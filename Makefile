@@ -79,7 +79,7 @@ $(INSTALLED): requirements.in constraints.txt pyproject.toml
 # Snakemake pins packages otherwise than the book does, so it lives beside it.
 $(SWEEPER): aevb/sweep/requirements.txt | $(INSTALLED)
 	@echo 'setting up .venv-sweep'
-	@"$(PYTHON)" -m venv --clear .venv-sweep
+	@$(BIN)/python -m venv --clear .venv-sweep
 	@{ test -x $(BIN)/uv && UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" $(BIN)/uv pip install \
 	    --quiet --python .venv-sweep/bin/python -r $<; } \
 	  || .venv-sweep/bin/python -m pip install --quiet --disable-pip-version-check -r $<
