@@ -21,6 +21,7 @@ __all__ = [
     "identity",
     "lacking",
     "leftovers",
+    "own_or_the_books",
     "place",
     "specification",
     "stored",
@@ -69,6 +70,24 @@ def stored(experiment: Experiment, path: Path | None = None) -> results.Record |
     """
     file = place(experiment, path)
     return results.load(file) if file.exists() else None
+
+
+def own_or_the_books(name: str, origin: str) -> results.Record:
+    """A record that something is measured against: one's own if there is one, else the book's.
+
+    Args:
+        name: Its folder, such as ``speed``, and its name.
+        origin: Where it comes from, in words, for those who have neither.
+
+    Raises:
+        aevb.results.RecordError: If there is none, or it is damaged.
+    """
+    own, the_books = (
+        folder / f"{name}.json" for folder in (results.folder(), results.ROOT / "book" / "results")
+    )
+    if not own.exists() and not the_books.exists():
+        raise results.RecordError(f"{own}: no such record; {origin}")
+    return results.load(own if own.exists() else the_books)
 
 
 def specification(record: results.Record) -> Experiment:
