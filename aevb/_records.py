@@ -27,7 +27,8 @@ __all__ = [
     "stored",
 ]
 
-WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+"""What a file system without locks says; the last two are one number on Linux, not on macOS."""
 FREE = ("samples", "keep_weights")
 """Fields that do not decide a curve: how long it is, and what is kept beside it."""
 
