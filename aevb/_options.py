@@ -33,12 +33,11 @@ def _true_or_false(text: str) -> bool:
 
 
 def _device(text: str) -> str:
-    """The name of a device that is there."""
+    """The name of a device that is there: of a processor ``cpu``, whatever its number."""
     try:
-        experiments.available_device(text)
+        return str(experiments.available_device(text))
     except experiments.ExperimentError as error:
         raise argparse.ArgumentTypeError(str(error).removeprefix("device: ")) from None
-    return text
 
 
 CHOICES: dict[str, Any] = {
@@ -167,7 +166,7 @@ def parser() -> argparse.ArgumentParser:
         "stores, and compare the curves. On the machine that made the record they are equal.",
     )
     command.add_argument("record", type=Path, help="such as book/results/figure-2/NAME.json")
-    command.add_argument("--samples", type=_count, help="how far (default 1e5)")
+    command.add_argument("--samples", type=_count, help="how far (default 1e5, or one step)")
     command.add_argument(
         "--device", type=_device, default="cpu", help="cuda: on a GPU (default cpu)"
     )

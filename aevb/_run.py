@@ -191,7 +191,7 @@ def available_device(name: torch.device | str) -> torch.device:
     """
     try:
         device = torch.zeros((), device=name).device
-    except (RuntimeError, AssertionError) as error:  # the latter of a PyTorch without CUDA
+    except (RuntimeError, AssertionError, ImportError) as error:  # without CUDA the second
         reason = str(error).partition("\n")[0]
         raise ExperimentError(f"device: expected cpu, or cuda for a GPU; {reason}") from error
     if device.type not in ("cpu", "cuda"):
