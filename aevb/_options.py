@@ -153,7 +153,8 @@ def parser() -> argparse.ArgumentParser:
         "compare",
         help="our curves and the paper's at the same x, in nats",
         description="A table of our bound, the paper's and their difference (ours minus the "
-        "paper's), in nats per datapoint, at every half decade of training samples.",
+        "paper's), in nats per datapoint, at round numbers of training samples and, for Figure 2, "
+        "where our longest run ends.",
     )
     command.add_argument("figure", choices=reference.FIGURES)
     command.add_argument("--preset", choices=experiments.PRESETS, default="paper")
