@@ -12,6 +12,18 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 INSTALLED := $(VENV)/installed
 SWEEPER := .venv-sweep/installed
+
+# Notebooks run in book/, where a relative folder would be another one.
+absolute = $(if $(filter /%,$(1)),$(1),$(CURDIR)/$(1))
+ifdef AEVB_DATA
+override AEVB_DATA := $(call absolute,$(AEVB_DATA))
+export AEVB_DATA
+endif
+ifdef AEVB_RESULTS
+override AEVB_RESULTS := $(call absolute,$(AEVB_RESULTS))
+export AEVB_RESULTS
+endif
+
 DATA := $(or $(AEVB_DATA),data)
 FETCHED := _build/fetched
 FIGURES := $(wildcard book/figure_*.ipynb)
@@ -67,7 +79,7 @@ $(INSTALLED): requirements.in constraints.txt pyproject.toml
 # Snakemake pins packages otherwise than the book does, so it lives beside it.
 $(SWEEPER): aevb/sweep/requirements.txt | $(INSTALLED)
 	@echo 'setting up .venv-sweep'
-	@"$(PYTHON)" -m venv --clear .venv-sweep
+	@$(BIN)/python -m venv --clear .venv-sweep
 	@{ test -x $(BIN)/uv && UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" $(BIN)/uv pip install \
 	    --quiet --python .venv-sweep/bin/python -r $<; } \
 	  || .venv-sweep/bin/python -m pip install --quiet --disable-pip-version-check -r $<

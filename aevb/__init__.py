@@ -24,8 +24,8 @@ module                   holds                                                pa
 ``data``                 MNIST and Frey Face                                  5
 ``replay``               a step repeated without the Python around it         --
 ``arithmetic``           quicker products, in float32 or bfloat16              --
-``training``             one loop for every algorithm                         5
 ``checkpoint``           stop and resume, bit for bit                         --
+``training``             one loop for every algorithm                         5
 ``own_data``             a VAE for an array of your own, in one call          --
 ``results``              records of finished runs                             --
 ``experiments``          the runs behind each figure                          5
@@ -33,9 +33,10 @@ module                   holds                                                pa
 ``sweep``                many of them: what is missing, as jobs               --
 ``full_vb_study``        full variational Bayes against point estimates       App. F
 ``reference``            the paper's own curves, and ours against them        5
-``figures``              record to figure                                     figs 1--5
 ``tables``               records and comparisons to the tables of a page      5
+``figures``              record to figure                                     figs 1--5
 ``scorecard``            what the paper claims, held against records          5
+``readme``               the README's table and picture, from the records     --
 ``contenders``           what a step's speed is held against                  5
 ``benchmark``            how fast it is                                       5
 ``gpu_benchmark``        how fast many runs at once are on a GPU              5

@@ -2,6 +2,7 @@ r"""The command line: ``python -m aevb``, or ``aevb`` where the package is insta
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -41,11 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows the program's name; by default the process's own.
 
     Returns:
-        The exit status: 0, or 1 after a one-line message on standard error.
+        The exit status: 0, or 1 after a one-line message on standard error; without a message if
+        nobody reads on what it prints.
     """
     options = parser().parse_args(arguments)
     try:
         COMMANDS[options.command](options)
+        sys.stdout.flush()
     except ExceptionGroup as group:
         expected, rest = group.split(ERRORS)
         if rest or not expected:
@@ -53,11 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for error in expected.exceptions:
             print(f"aevb: error: {_said(error)}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # as in `aevb list | head -1`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except ERRORS as error:
         print(f"aevb: error: {_said(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("aevb: interrupted; the same command goes on from the checkpoint", file=sys.stderr)
+        kept = options.command in ("run", "sweep")
+        goes_on = "; the same command goes on from the checkpoint" if kept else ""
+        print(f"aevb: interrupted{goes_on}", file=sys.stderr)
         return 130
     return 0
 
@@ -143,10 +151,10 @@ def _compare(options: argparse.Namespace) -> None:
 
 def _rerun(options: argparse.Namespace) -> None:
     record = results.load(options.record)
-    experiments.specification(record)  # refuses the record of another kind of run
+    step = experiments.specification(record).per_step  # refuses the record of another kind of run
     samples = options.samples
     if samples is None:
-        samples = int(min(100_000, record.curves["samples"][-1]))
+        samples = max(step, int(min(100_000, record.curves["samples"][-1])))
     differences = experiments.rerun(record, samples, device=options.device)
     for name, nats in differences.items():
         print(

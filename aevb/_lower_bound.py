@@ -8,8 +8,9 @@ from matplotlib.ticker import LogLocator, MultipleLocator, NullFormatter
 
 from aevb import experiments, reference
 from aevb._curves import draw, handles, note
-from aevb._page import STYLE, TITLES, Page, runs_of
+from aevb._page import STYLE, Page, runs_of
 from aevb.results import Record
+from aevb.tables import DATASETS
 
 ALGORITHMS = ("wake-sleep", "aevb")
 """In the order of the legend."""
@@ -103,7 +104,7 @@ def _panel(
         shown += found
         draw(axes, "figure-2", key, found)
     axes.set(xscale="log", xlim=(left, right), ylim=(bottom, top))
-    axes.set_title(f"{TITLES[dataset]}, $N_z = {latent_dim}$")
+    axes.set_title(f"{DATASETS[dataset]}, $N_z = {latent_dim}$")
     axes.xaxis.set_major_locator(LogLocator(numticks=20))
     axes.xaxis.set_minor_formatter(NullFormatter())
     if printed:

@@ -33,12 +33,11 @@ def _true_or_false(text: str) -> bool:
 
 
 def _device(text: str) -> str:
-    """The name of a device that is there."""
+    """The name of a device that is there: of a processor ``cpu``, whatever its number."""
     try:
-        experiments.available_device(text)
+        return str(experiments.available_device(text))
     except experiments.ExperimentError as error:
         raise argparse.ArgumentTypeError(str(error).removeprefix("device: ")) from None
-    return text
 
 
 CHOICES: dict[str, Any] = {
@@ -116,10 +115,10 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "sweep",
         help="run what is missing of many figures and seeds, on all cores or on a cluster",
-        description="Make every run that is missing, has another configuration now, or is shorter "
-        "than asked: each a job of its own, on all cores of this machine or on a cluster. What is "
-        "stored is left alone, so the same command goes on after an interruption. `make sweep` "
-        "sets up what it needs.",
+        description="Make every run that is missing, has another configuration now, is shorter "
+        "than asked, or lacks parameters that are to be kept: each a job of its own, on all cores "
+        "of this machine or on a cluster. What is stored is left alone, so the same command goes "
+        "on after an interruption. `make sweep` sets up what it needs.",
         epilog="Example: python -m aevb sweep --figure figure-2 --seed 0-9 --samples 1e6 --dry-run",
     )
     command.add_argument(
@@ -154,7 +153,8 @@ def parser() -> argparse.ArgumentParser:
         "compare",
         help="our curves and the paper's at the same x, in nats",
         description="A table of our bound, the paper's and their difference (ours minus the "
-        "paper's), in nats per datapoint, at every half decade of training samples.",
+        "paper's), in nats per datapoint, at round numbers of training samples and, for Figure 2, "
+        "where our longest run ends.",
     )
     command.add_argument("figure", choices=reference.FIGURES)
     command.add_argument("--preset", choices=experiments.PRESETS, default="paper")
@@ -167,7 +167,7 @@ def parser() -> argparse.ArgumentParser:
         "stores, and compare the curves. On the machine that made the record they are equal.",
     )
     command.add_argument("record", type=Path, help="such as book/results/figure-2/NAME.json")
-    command.add_argument("--samples", type=_count, help="how far (default 1e5)")
+    command.add_argument("--samples", type=_count, help="how far (default 1e5, or one step)")
     command.add_argument(
         "--device", type=_device, default="cpu", help="cuda: on a GPU (default cpu)"
     )

@@ -24,7 +24,6 @@ STYLE: dict[Any, Any] = {
     "xtick.color": "black",
     "ytick.color": "black",
 }
-TITLES = {"mnist": "MNIST", "frey-face": "Frey Face"}
 
 
 class Page(Figure):

@@ -3,12 +3,14 @@ r"""The record of an experiment: whether it is there, and that one process at a 
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from aevb import checkpoint as checkpoints
 from aevb import results
 from aevb._specification import Experiment, LowerBound, MarginalLikelihood, one_of
 
@@ -16,14 +18,17 @@ __all__ = [
     "checkpoint",
     "done",
     "exclusively",
+    "identity",
     "lacking",
     "leftovers",
+    "own_or_the_books",
     "place",
     "specification",
     "stored",
 ]
 
-WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+"""What a file system without locks says; the last two are one number on Linux, not on macOS."""
 FREE = ("samples", "keep_weights")
 """Fields that do not decide a curve: how long it is, and what is kept beside it."""
 
@@ -39,13 +44,21 @@ def checkpoint(experiment: Experiment, path: Path | None = None) -> Path:
     return place(experiment, path).with_suffix(".checkpoint.safetensors")
 
 
+def identity(experiment: Experiment) -> str:
+    """Whose a checkpoint is. It tells more than the name: also how far the run is to come."""
+    return json.dumps(asdict(experiment))
+
+
 def leftovers(experiment: Experiment, path: Path | None = None) -> list[Path]:
     """What a run has no more use for once its record is stored, as far as it is there.
 
     A kill just after the record was stored leaves the checkpoint, one in the middle of a write a
-    partial file.
+    partial file. Neither is this run's where the checkpoint is that of another run of this name,
+    such as a longer one, which may be under way.
     """
     kept = checkpoint(experiment, path)
+    if kept.exists() and checkpoints.identity_of(kept) != identity(experiment):
+        return []
     partial = kept.parent.glob(f"{experiment.name}.*.partial")
     return [file for file in (kept, *partial) if file.exists()]
 
@@ -58,6 +71,24 @@ def stored(experiment: Experiment, path: Path | None = None) -> results.Record |
     """
     file = place(experiment, path)
     return results.load(file) if file.exists() else None
+
+
+def own_or_the_books(name: str, origin: str) -> results.Record:
+    """A record that something is measured against: one's own if there is one, else the book's.
+
+    Args:
+        name: Its folder, such as ``speed``, and its name.
+        origin: Where it comes from, in words, for those who have neither.
+
+    Raises:
+        aevb.results.RecordError: If there is none, or it is damaged.
+    """
+    own, the_books = (
+        folder / f"{name}.json" for folder in (results.folder(), results.ROOT / "book" / "results")
+    )
+    if not own.exists() and not the_books.exists():
+        raise results.RecordError(f"{own}: no such record; {origin}")
+    return results.load(own if own.exists() else the_books)
 
 
 def specification(record: results.Record) -> Experiment:
@@ -78,7 +109,8 @@ def lacking(experiment: Experiment, path: Path | None = None) -> str:
     """Why an experiment has to be run; empty where its record has all that is asked for.
 
     There is no record, it is of another configuration (the usual value of a setting was another
-    one when it was made), or it has come less far.
+    one when it was made), it has come less far, or just as far without the parameters that are to
+    be kept: a longer record is not given up for these.
 
     Raises:
         aevb.results.RecordError: If the record is there but damaged.
@@ -95,7 +127,10 @@ def _lacks(experiment: Experiment, record: results.Record) -> str:
         return f"configuration changed: {told}"
     whole = experiment.samples // experiment.per_step * experiment.per_step
     reached = int(record.curves["samples"][-1])
-    return f"{reached:,} samples of {whole:,}" if reached < whole else ""
+    if reached < whole:
+        return f"{reached:,} samples of {whole:,}"
+    unkept = experiment.keep_weights and record.weights is None
+    return "its parameters were not kept" if unkept and reached == whole else ""
 
 
 def done(

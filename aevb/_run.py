@@ -3,7 +3,6 @@ r"""How an experiment is run: the training behind ``experiments``."""
 import contextlib
 import functools
 import itertools
-import json
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -163,7 +162,7 @@ def _stored(
         objective="log_joint" if em else "bound",
         repeat=not em,
         checkpoint=_records.checkpoint(experiment, path),
-        identity=json.dumps(asdict(experiment)),
+        identity=_records.identity(experiment),
         progress=progress,
     )
     record = results.Record(
@@ -192,7 +191,7 @@ def available_device(name: torch.device | str) -> torch.device:
     """
     try:
         device = torch.zeros((), device=name).device
-    except (RuntimeError, AssertionError) as error:  # the latter of a PyTorch without CUDA
+    except (RuntimeError, AssertionError, ImportError) as error:  # without CUDA the second
         reason = str(error).partition("\n")[0]
         raise ExperimentError(f"device: expected cpu, or cuda for a GPU; {reason}") from error
     if device.type not in ("cpu", "cuda"):

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-__all__ = ["CheckpointError", "load", "store", "write_atomically"]
+__all__ = ["CheckpointError", "identity_of", "load", "store", "write_atomically"]
 
 
 class CheckpointError(RuntimeError):
@@ -38,7 +38,7 @@ def store(path: Path, state: Any, progress: dict[str, Any], identity: str = "") 
         state: The algorithm's state: a named tuple of modules, optimizers, generators and
             tensors.
         progress: What else is needed to go on; JSON values.
-        identity: What run this is, in words.
+        identity: What run this is, in words, or its settings as an object in JSON.
 
     Raises:
         OSError: If the file cannot be written. An older checkpoint is then still there.
@@ -84,7 +84,8 @@ def load(path: Path, state: Any, identity: str = "") -> dict[str, Any]:
         raise CheckpointError(f"{path}: damaged checkpoint: {reason}") from error
     if text["identity"] != identity:
         raise CheckpointError(
-            f"{path}: a checkpoint of another run: expected {identity}, found {text['identity']}"
+            f"{path}: a checkpoint of another run: {_difference(identity, text['identity'])}; "
+            "the earlier command finishes it, deleting the file starts anew"
         )
     # An optimizer that makes its tensors at its first step has none to compare with yet.
     lazy = tuple(
@@ -102,6 +103,31 @@ def load(path: Path, state: Any, identity: str = "") -> dict[str, Any]:
         own = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
         _restore(part, own, text["optimizers"].get(name))
     return text["progress"]
+
+
+def identity_of(path: Path) -> str | None:
+    """What run a checkpoint is of, as it was given to :func:`store`; ``None`` if it cannot be read.
+
+    Only the beginning of the file is read: whether the rest is sound is for :func:`load`.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads(file.metadata()["state"])["identity"]
+    except _UNREADABLE:
+        return None
+
+
+def _difference(expected: str, found: str) -> str:
+    """What two identities differ in: which settings, where they are objects of these in JSON."""
+    try:
+        one, other = dict(json.loads(expected)), dict(json.loads(found))
+    except (ValueError, TypeError):
+        return f"expected {expected}, found {found}"
+    return ", ".join(
+        f"{name}: expected {one.get(name)}, found {other.get(name)}"
+        for name in one | other
+        if one.get(name) != other.get(name)
+    )
 
 
 def write_atomically(contents: dict[Path, bytes]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 import torch
 
 from aevb import experiments, results, training
+from aevb._records import own_or_the_books
 
 __all__ = ["RUNS", "SAMPLES", "between", "differences", "environment", "measure"]
 
@@ -126,4 +127,4 @@ def between(record: results.Record, other: results.Record) -> dict[int, float]:
 
 
 def _stored(run: str) -> results.Record:
-    return results.load(results.folder() / f"{run}.json")
+    return own_or_the_books(run, "it comes with the repository")

@@ -184,7 +184,7 @@ def reproduce(
     Args:
         figure: ``figure-2``, ``figure-3``, ``figure-4`` or ``figure-5``.
         preset: ``paper`` reads the stored records, however far their runs have come.
-            ``smoke`` and ``quick`` train what is not there yet, in ``_build/results``.
+            ``smoke`` and ``quick`` train what is :func:`lacking`, in ``_build/results``.
         seed: The seed of the runs.
         path: The folder of the records, if another.
         progress: Whether a bar is shown for what has to be trained.
@@ -194,14 +194,15 @@ def reproduce(
     """
     found = []
     for experiment in grid(figure, preset, seed):
+        if preset != "paper" and lacking(experiment, path):
+            # unless another process makes it meanwhile
+            run_together([experiment], path, force=False, progress=progress)
         record = stored(experiment, path)
-        if record is None and preset == "paper":
+        if record is None:
             raise ExperimentError(
                 f"{experiment.name}: no such record. Make it with: python -m aevb run {figure}"
                 f" {experiment.selection} --seed {experiment.seed}"
             )
-        if record is None:  # unless another process makes it meanwhile
-            (record,) = run_together([experiment], path, force=False, progress=progress)
         found.append(record)
     return found
 

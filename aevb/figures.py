@@ -17,9 +17,10 @@ from torch import Tensor
 from aevb import experiments
 from aevb._lower_bound import figure_2, figure_2_panel
 from aevb._marginal_likelihood import figure_3
-from aevb._page import STYLE, TITLES, Page, runs_of, shortfall
+from aevb._page import STYLE, Page, runs_of, shortfall
 from aevb.models import LatentVariableModel
 from aevb.results import Record
+from aevb.tables import DATASETS
 
 __all__ = [
     "Page",
@@ -112,7 +113,7 @@ def figure_4(records: Iterable[Record]) -> Page:
     page = Page(figsize=(9, 5.7), layout="compressed")
     panels = page.subplots(1, 2, width_ratios=[10 * 20 / (10 * 28), 1])
     for axes, record, side, letter in ((panels[0], frey, 10, "a"), (panels[1], mnist, 20, "b")):
-        name = TITLES[record.configuration["dataset"]]
+        name = DATASETS[record.configuration["dataset"]]
         _images(axes, record, latent_grid(side), side, f"({letter}) Learned {name} manifold")
     return page
 

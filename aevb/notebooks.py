@@ -17,6 +17,7 @@ On the command line::
 import argparse
 import ast
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -259,6 +260,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     many = commands.add_parser("store", help="run, and store the outputs of the checked cells")
     many.add_argument("notebooks", type=Path, nargs="+")
     options = parser.parse_args(arguments)
+    for name in ("AEVB_DATA", "AEVB_RESULTS"):  # kernels run in the notebook's folder
+        if os.environ.get(name):
+            os.environ[name] = os.path.abspath(os.environ[name])
     try:
         if options.command == "run":
             values = {name: literal(value) for name, value in options.parameter}

@@ -77,6 +77,21 @@ def test_a_pointer_asks_a_curve_for_its_value(address: str, page: Page) -> None:
     assert "seed 0, mnist-aevb-nz200-seed0" in told
 
 
+def test_what_could_not_be_read_is_said_and_asked_for_again(address: str, page: Page) -> None:
+    opened(page, f"{address}/{PAGES['figure-2']}.html")
+    page.route("**/plotly.min.js", lambda route: route.abort())
+    button = page.get_by_role("button", name="Explore these curves")
+    for _ in range(2):
+        button.click()
+        said = page.locator(".curve-explorer").get_by_role("alert")
+        said.wait_for()
+        assert re.fullmatch(r".*plotly\.min\.js: could not be read; try again", said.inner_text())
+    page.unroute("**/plotly.min.js")
+    button.click()
+    page.wait_for_selector(".curve-explorer[data-ready]")
+    assert said.count() == 0
+
+
 def test_curves_can_be_taken_away(address: str, page: Page) -> None:
     explorer = explored(page, address, "figure-2")
     before = len(traces(page))

@@ -112,7 +112,18 @@ def test_a_stored_run_that_is_not_there_or_damaged_is_named(
         drift.differences(record)
     stored.path.unlink()
     assert main(["drift"]) == 1
-    assert f"{RUN}.json: not a readable record" in capsys.readouterr().err
+    told = f"{RUN}.json: no such record; it comes with the repository"
+    assert told in capsys.readouterr().err
+
+
+def test_the_books_runs_are_there_where_ones_own_records_are_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AEVB_RESULTS", str(tmp_path))
+    run = drift.RUNS[0]
+    record = results.load(results.ROOT / "book" / "results" / f"{run}.json")
+    measured = replace(record, configuration=record.configuration | {"run": run})
+    assert set(drift.differences(measured).values()) == {0.0}
 
 
 def test_an_environment_is_told_by_what_decides_the_rounding() -> None:

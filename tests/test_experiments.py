@@ -459,7 +459,11 @@ def test_a_checkpoint_of_another_specification_is_refused(
             experiments.run(kept, tmp_path, progress=False)
 
     # The name does not tell the number of samples, so both have the same checkpoint.
-    with pytest.raises(checkpoint.CheckpointError, match="a checkpoint of another run"):
+    told = (
+        "a checkpoint of another run: samples: expected 30000, found 5000; "
+        "the earlier command finishes it, deleting the file starts anew"
+    )
+    with pytest.raises(checkpoint.CheckpointError, match=f"safetensors: {told}$"):
         experiments.run(small(keep_weights=True, samples=30_000), tmp_path, progress=False)
     folder = tmp_path / "figure-2"
     (folder / f"{small().name}.checkpoint.safetensors.123.partial").touch()  # a kill left it
@@ -605,6 +609,21 @@ def test_reproduce_trains_what_is_missing_and_no_more(
     assert experiments.reproduce("figure-4", "smoke") == records
     with pytest.raises(experiments.ExperimentError, match="no such record"):
         experiments.reproduce("figure-4", "paper")  # a smoke run does not pass for one
+
+
+def test_reproduce_trains_again_what_is_too_short_or_of_another_configuration(
+    synthetic: data.Dataset, small_grid: Callable[..., list[LowerBound]], tmp_path: Path
+) -> None:
+    first, second = small_grid("smoke")
+    experiments.run(replace(first, samples=500), tmp_path, progress=False)
+    made = experiments.run(second, tmp_path, progress=False)
+    before = replace(made, configuration=made.configuration | {"warm_up": 7})
+    results.save(replace(before, path=None), tmp_path)
+
+    records = experiments.reproduce("figure-4", "smoke", path=tmp_path)
+
+    assert records[0].curves["samples"][-1] == 1_000
+    assert records[1].configuration == made.configuration
 
 
 def test_reproduce_takes_the_stored_paper_records_however_far_they_are(

@@ -157,6 +157,29 @@ def test_sliders_stand_for_more_than_two(explorer: Locator, page: Page) -> None:
     assert not page.locator(".pad").is_visible()  # faces are not drawn
 
 
+def test_what_could_not_be_read_is_said_and_asked_for_again(explorer: Locator, page: Page) -> None:
+    name = "mnist-aevb-nz5-seed0"
+    generative, recognition = (f"{name}.{p}_model.js" for p in ("generative", "recognition"))
+
+    def said(place: str, file: str) -> None:
+        told = page.locator(f".latent-explorer {place}", has_text=f"{file}: could not be read; try")
+        told.wait_for()
+
+    page.route(f"**/{generative}", lambda route: route.abort())
+    for _ in range(2):
+        page.get_by_role("button", name=MODELS[name], exact=True).click()
+        said(".source", generative)
+    page.unroute(f"**/{generative}")
+    choose(page, name)
+    assert f"record {name}" in explorer.locator(".source").inner_text()
+
+    page.route(f"**/{recognition}", lambda route: route.abort())
+    page.locator(".pad").click()
+    said(".verdict", recognition)
+    page.unroute(f"**/{recognition}")
+    draw(page, [(0.5, 0.2), (0.5, 0.8)])
+
+
 def test_touch(address: str, browser: Browser) -> None:
     context = browser.new_context(
         viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True

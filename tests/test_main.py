@@ -1,5 +1,6 @@
 """The command line: what it prints, what it refuses, how it ends."""
 
+import argparse
 import dataclasses
 import json
 import shutil
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from aevb import data, results
-from aevb.__main__ import main
+from aevb import benchmark, data, experiments, results
+from aevb.__main__ import COMMANDS, main
 
 TINY = [
     "run",
@@ -117,7 +118,7 @@ def test_a_wrong_setting_is_refused_by_name_in_one_line(
 
 
 @pytest.mark.parametrize("command", [["run", "figure-2"], ["rerun", "x.json"], ["bench"]])
-@pytest.mark.parametrize("device", ["abacus", "meta", "", "cuda:99"])
+@pytest.mark.parametrize("device", ["abacus", "meta", "", "cuda:99", "hpu"])
 def test_a_device_that_is_not_there_is_refused(
     command: list[str], device: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,6 +126,14 @@ def test_a_device_that_is_not_there_is_refused(
         main([*command, "--device", device])
     message = capsys.readouterr().err.splitlines()[-1]
     assert "argument --device: expected cpu, or cuda for a GPU; " in message
+
+
+def test_a_processor_by_its_number_is_measured_as_a_processor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record = results.Record("speed", "bench", {"measured": True}, {}, {})
+    monkeypatch.setattr(benchmark, "bench", lambda: record)
+    assert main(["bench", "--device", "cpu:0", "--json"]) == 0
 
 
 @pytest.mark.parametrize("text", ["inf", "nan", "1e400", "1.5", "many", ""])
@@ -168,6 +177,57 @@ def test_a_record_of_another_kind_is_not_trained_again(capsys: pytest.CaptureFix
         message == "aevb: error: bench: figure: expected one of figure-2, figure-3, devices; "
         "found 'speed'\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "samples"),
+    [("aevb-n1000", 100_000), ("mcem-n1000", 100_000), ("mcem-n50000", 15 * 50_000)],
+)
+def test_at_least_one_step_of_a_run_is_made_again(
+    name: str, samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def noted(record: results.Record, samples: int, **settings: str) -> dict[str, float]:
+        asked.append(samples)
+        return {"test": 0.0}
+
+    monkeypatch.setattr(experiments, "rerun", noted)
+    record = results.ROOT / "book" / "results" / "figure-3" / f"{name}-seed0.json"
+    assert main(["rerun", str(record)]) == 0
+    assert asked == [samples]
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["drift"], "aevb: interrupted\n"),
+        (["list"], "aevb: interrupted\n"),
+        (["run", "figure-2"], "interrupted; the same command goes on from the checkpoint\n"),
+        (["sweep"], "interrupted; the same command goes on from the checkpoint\n"),
+    ],
+)
+def test_an_interruption_promises_no_more_than_there_is(
+    command: list[str],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(options: argparse.Namespace) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(COMMANDS, command[0], interrupted)
+    assert main(command) == 130
+    assert capsys.readouterr().err.endswith(told)
+
+
+def test_who_has_read_enough_of_a_list_is_told_nothing() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aevb", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.communicate()[1] == b""
 
 
 @pytest.mark.parametrize("arguments", [[], ["run"], ["run", "figure-9"], ["frobnicate"]])

@@ -150,6 +150,20 @@ def test_the_command_line_says_it_in_one_line(
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_relative_folders_mean_the_same_in_a_notebook_as_where_it_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "book").mkdir()
+    shown = "print(*(data.folder(), results.folder()))"
+    imports = "from aevb import data, results"
+    path = write(tmp_path / "book" / "toy.ipynb", imports, shown, checked=(2,))
+    monkeypatch.setenv("AEVB_DATA", "images")
+    monkeypatch.setenv("AEVB_RESULTS", "../records")
+    monkeypatch.chdir(tmp_path)
+    assert notebooks.main(["store", str(path)]) == 0
+    assert printed(path) == [f"{tmp_path}/images {tmp_path.parent}/records\n"]
+
+
 def test_there_are_figures() -> None:
     assert FIGURES
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from aevb import _records, auto_encoding, data, experiments, results
+from aevb import _records, _run, auto_encoding, checkpoint, data, experiments, results
 
 EXPERIMENT = experiments.LowerBound(
     latent_dim=2, hidden=8, minibatch=10, samples=1_000, preset="smoke"
@@ -38,9 +38,20 @@ def test_a_record_lacks_what_is_asked_for_beyond_it(record: results.Record, tmp_
     assert lacking(samples=500) == ""
     assert lacking(samples=1_009) == "", "a run ends with its last whole step"
     assert lacking(samples=1_010) == "1,000 samples of 1,010"
-    assert lacking(keep_weights=not EXPERIMENT.keep_weights) == ""
+    assert lacking(keep_weights=True) == "its parameters were not kept"
+    assert lacking(keep_weights=True, samples=500) == "", "a longer record is not given up for them"
     assert lacking(seed=1) == "missing"
     assert lacking(hidden=9) == "missing"
+
+
+def test_parameters_that_were_not_kept_are_made_if_they_are_asked_for(
+    record: results.Record, tmp_path: Path
+) -> None:
+    kept = replace(EXPERIMENT, keep_weights=True)
+    [made] = experiments.run_together([kept], tmp_path, force=False, progress=False)
+    assert made.curves == record.curves
+    assert results.load_weights(made)
+    assert experiments.done([EXPERIMENT, kept], tmp_path) == {EXPERIMENT: made, kept: made}
 
 
 def test_a_record_of_another_configuration_is_told_by_what_changed(
@@ -67,6 +78,29 @@ def test_done_are_the_records_that_lack_nothing_and_each_is_read_once(
     assert experiments.done(asked[1:], tmp_path) == {EXPERIMENT: record}
     assert read == [record.path]
     assert experiments.done(asked[:1], tmp_path) == {}, "it has come less far"
+
+
+def test_a_longer_runs_checkpoint_is_not_taken_for_what_a_shorter_one_left(
+    record: results.Record, tmp_path: Path
+) -> None:
+    longer, kept = replace(EXPERIMENT, samples=9_000), _records.checkpoint(EXPERIMENT, tmp_path)
+    assert kept == _records.checkpoint(longer, tmp_path), "a name tells no number of samples"
+    partial = kept.with_name(f"{kept.name}.123.partial")
+    empty = _run.start(EXPERIMENT, synthetic())[0]
+    for identity in (_records.identity(longer), "of something else"):
+        checkpoint.store(kept, empty, {}, identity)
+        partial.touch()
+        assert experiments.leftovers(EXPERIMENT, tmp_path) == []
+        experiments.run_together([EXPERIMENT], tmp_path, force=False, progress=False)
+        assert kept.exists()
+        assert partial.exists()
+    kept.write_bytes(b"damaged")
+    assert experiments.leftovers(EXPERIMENT, tmp_path) == [], "nobody knows whose it is"
+    checkpoint.store(kept, empty, {}, _records.identity(EXPERIMENT))
+    assert experiments.leftovers(EXPERIMENT, tmp_path) == [kept, partial]
+    experiments.run_together([EXPERIMENT], tmp_path, force=False, progress=False)
+    assert not kept.exists()
+    assert not partial.exists()
 
 
 def test_a_damaged_record_is_not_replaced(record: results.Record, tmp_path: Path) -> None:

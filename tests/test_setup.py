@@ -180,6 +180,21 @@ def test_help_explains_every_target_and_is_the_default() -> None:
     assert re.findall(r"^  ([a-z]+) +[A-Z]", shown, flags=re.MULTILINE) == listed.split()
 
 
+@pytest.mark.parametrize("name", ["AEVB_DATA", "AEVB_RESULTS"])
+@pytest.mark.parametrize(
+    ("folder", "meant"),
+    [("a b", f"{ROOT}/a b"), ("../a", f"{ROOT}/../a"), ("/a b/c", "/a b/c"), ("", "")],
+)
+def test_a_relative_folder_is_one_of_the_repository(
+    name: str, folder: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show = ["--eval", f'show: ; @echo "$${name}"', "show"]
+    monkeypatch.setenv(name, folder)
+    assert make(*show).stdout == f"{meant}\n"
+    monkeypatch.delenv(name)
+    assert make(*show, f"{name}={folder}").stdout == f"{meant}\n"
+
+
 def test_other_files_call_targets_that_exist() -> None:
     (listed,) = re.findall(r"^\.PHONY: (help .*)$", MAKEFILE, flags=re.MULTILINE)
     for path in (ROOT / ".ci/run", *sorted((ROOT / ".github/workflows").glob("*.yml"))):

@@ -214,6 +214,17 @@ def test_a_projection_is_held_against_the_usual_runs_on_a_processor() -> None:
     assert cost.held_against(records) == {usual.name: (projected, 7.0)}
 
 
+def test_a_measurement_that_is_not_there_is_told_with_what_makes_it(
+    records: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(results, "ROOT", records / "nowhere")
+    assert main(["sweep", "--dry-run"]) == 1
+    message = f"{records}/speed/bench.json: no such record; `python -m aevb bench --store` makes it"
+    assert capsys.readouterr().err == f"aevb: error: {message}\n"
+    with pytest.raises(results.RecordError, match="bench --device cuda --store` makes it"):
+        cost.measured("gpu")
+
+
 def test_a_gpu_is_shared() -> None:
     groups = cost.measured("gpu").configuration["groups"]
     mnist = [e for e in experiments.grid("figure-2") if e.dataset == "mnist"]

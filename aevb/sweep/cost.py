@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from aevb import results
+from aevb._records import own_or_the_books
 from aevb._run import evaluations
 from aevb.experiments import Experiment, LowerBound, MarginalLikelihood, grid, specification
 
@@ -32,8 +33,9 @@ def measured(name: str) -> results.Record:
     Raises:
         aevb.results.RecordError: If there is none, or it is damaged.
     """
-    own = results.folder() / "speed" / f"{name}.json"
-    return results.load(own if own.exists() else results.ROOT / "book/results/speed" / own.name)
+    on_gpu = "--device cuda " if name == "gpu" else ""
+    origin = f"`python -m aevb bench {on_gpu}--store` makes it"
+    return own_or_the_books(f"speed/{name}", origin)
 
 
 def core_seconds(experiment: Experiment, speeds: dict[str, Any] | None = None) -> float:

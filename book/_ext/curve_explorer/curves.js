@@ -14,7 +14,10 @@ globalThis.curveExplorer ??= { figures: {} };
       const made = document.createElement("script");
       made.src = address;
       made.onload = resolve;
-      made.onerror = () => reject(new Error(`${address}: could not be read`));
+      made.onerror = () => {
+        delete fetched[address]; // the next click asks again
+        reject(new Error(`${address}: could not be read; try again`));
+      };
       document.head.append(made);
     });
     return fetched[address];
@@ -122,9 +125,18 @@ globalThis.curveExplorer ??= { figures: {} };
   }
 
   document.querySelectorAll(".curve-explorer").forEach((root) => {
+    const complaint = document.createElement("p");
+    complaint.setAttribute("role", "alert");
     root.querySelector("button").addEventListener("click", async () => {
       const at = root.dataset.root;
-      await Promise.all([`${root.dataset.figure}.js`, "plotly.min.js"].map((file) => script(at + file)));
+      complaint.remove();
+      try {
+        await Promise.all([`${root.dataset.figure}.js`, "plotly.min.js"].map((file) => script(at + file)));
+      } catch (error) {
+        complaint.textContent = error.message;
+        root.append(complaint);
+        return;
+      }
       root.explorer = new Explorer(root);
       root.explorer.panel.focus();
     });

@@ -112,7 +112,7 @@
         const step = event.shiftKey ? 0.5 : 0.1;
         const by = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, step],
                      ArrowDown: [0, -step] }[event.key];
-        if (!by && event.key !== "Home") return;
+        if (!this.model || (!by && event.key !== "Home")) return;
         event.preventDefault();
         this.moveTo(by ? this.z.map((value, j) => value + by[j]) : [0, 0]);
         this.say();
@@ -151,7 +151,10 @@
         const script = document.createElement("script");
         script.src = address;
         script.onload = resolve;
-        script.onerror = () => reject(new Error(`${address}: could not be read`));
+        script.onerror = () => {
+          delete this.fetched[address]; // the next click asks again
+          reject(new Error(`${address}: could not be read; try again`));
+        };
         document.head.append(script);
       }));
     }
@@ -162,7 +165,14 @@
         this.buttons[n].setAttribute("aria-pressed", other === choice));
       this.source.textContent = `Trained on ${choice.samples} samples, seed ${choice.seed}: ` +
         `record ${choice.name}. Computed in this page.`;
-      await Promise.all(["generative_model", "images"].map((part) => this.fetch(choice, part)));
+      try {
+        await Promise.all(["generative_model", "images"].map((part) => this.fetch(choice, part)));
+      } catch (error) {
+        if (this.choice !== choice) return;
+        this.model = null; // the one before is not the one that was chosen
+        this.source.textContent = this.status.textContent = error.message;
+        return;
+      }
       if (this.choice !== choice) return; // another one was chosen meanwhile
       this.model = latentExplorer.models[choice.name];
       this.z = this.middle();
@@ -320,8 +330,13 @@
     async recognize(x) {
       const { choice } = this;
       this.latestImage = x; // the fetch may take a moment, in which more is drawn
-      await this.fetch(choice, "recognition_model");
-      if (this.choice !== choice || this.latestImage !== x) return;
+      try {
+        await this.fetch(choice, "recognition_model");
+      } catch (error) {
+        if (this.choice === choice) this.verdict.textContent = error.message;
+        return;
+      }
+      if (!this.model || this.choice !== choice || this.latestImage !== x) return;
       this.q = latentExplorer.encode(this.model, x);
       const draws = normal();
       const noise = Array.from({ length: NOISE }, () => this.z.map(() => draws.next().value));
