@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from aevb import experiments, scorecard
@@ -124,20 +125,25 @@ def test_overfitting_is_a_gap_that_grows(gaps: tuple[float, ...], verdict: str) 
     ("gain", "apart", "verdict"),
     [
         (-2.0, 0.4, "holds"),
-        (0.4, 0.4, "holds"),
-        (0.6, 0.4, "does not hold"),
-        (0.4, 0.6, "was not decided"),
+        (-0.4, 0.4, "holds"),
+        (0.4, 0.4, "was not decided"),
+        (1.2, 0.4, "was not decided"),
+        (1.4, 0.4, "does not hold"),
+        (np.nan, 0.4, "was not measured"),
     ],
 )
 def test_one_noise_sample(gain: float, apart: float, verdict: str) -> None:
-    def run(end: float) -> Record:
-        return made_up(experiments.LowerBound("mnist", "aevb", 3), {1e5: -160.0, 1e7: end})
+    def seeds(mean: float) -> list[Record]:
+        experiment = experiments.LowerBound("mnist", "aevb", 3)
+        ends = (mean - apart / 2, mean + apart / 2)
+        return [made_up(experiment, {1e5: -160.0, 1e7: end}) for end in ends]
 
-    one = [run(-150.0 - apart / 2), run(-150.0 + apart / 2)]
-    claim = scorecard.one_noise_sample_is_enough(one, [run(-150.0 + gain)])
+    claim = scorecard.one_noise_sample_is_enough(seeds(-150.0), seeds(-150.0 + gain))
     assert claim.verdict == verdict
-    assert f"gain {gain:+.2f} nats".replace("-", "−") in claim.evidence
-    assert f"2 seeds with one are {apart:.2f} apart" in claim.evidence
+    # The variance of two is half the square of how far they are apart; of two means of two, this.
+    error = apart / 2 * 2**0.5
+    assert f"gain {gain:+.1f} ± {error:.1f} nats".replace("-", "−") in claim.evidence
+    assert "2 seeds and 2" in claim.evidence
 
 
 @pytest.mark.parametrize(
