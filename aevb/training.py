@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_iter
 from tqdm import tqdm
 
 from aevb import checkpoint as checkpoints
@@ -215,11 +216,13 @@ def stages(
             state, info = step(state, next(minibatches))
             tally(info)
             return info
+        before = _kept(state)
         noted = replay.record(
             lambda: step(state, next(minibatches)), lambda result: tally(result[1])
         )
         _check_in_place(state, noted.result[0])
-        recording = None if noted.obstacle else noted
+        same = list(map(id, before)) == list(map(id, _kept(state)))
+        recording = noted if same and not noted.obstacle else None
         return noted.result[1]
 
     bar = tqdm(
@@ -353,6 +356,12 @@ def _device(state: Any) -> torch.device:
     modules = [part for part in state if isinstance(part, nn.Module)]
     parameters = (p for module in modules for p in module.parameters())
     return next((p.device for p in parameters), torch.device("cpu"))
+
+
+def _kept(state: Any) -> list[Any]:
+    """What the optimizers keep. A step that makes some of it, as the first may, is no other's."""
+    optimizers = [part for part in state if isinstance(part, torch.optim.Optimizer)]
+    return [leaf for made in optimizers for leaf in tree_iter(list(made.state.values()))]
 
 
 def _check_in_place(before: Any, after: Any) -> None:
