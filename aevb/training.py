@@ -150,7 +150,8 @@ def stages(
         minibatches: An endless source of minibatches, shape ``(M, D)``.
         evaluate: Maps the model and the samples evaluated so far to named values. It must not
             draw from the state's generator, so that the schedule does not change the run.
-        schedule: The samples at which to evaluate, increasing (see :func:`schedule`).
+        schedule: The samples at which to evaluate, increasing (see :func:`schedule`). Where one is
+            no whole number of steps, the step that passes it is still taken.
         name: What the run is called in messages.
         per_step: The samples that one step counts; by default the minibatch's size.
         objective: The field of ``info`` that says how well the step's datapoints are
@@ -176,10 +177,13 @@ def stages(
         how the paper's train curves were made.
 
     Raises:
-        ValueError: If ``repeat`` is asked for and the step replaces a part of its state.
+        ValueError: If the schedule is empty, or begins below one sample; if ``repeat`` is asked
+            for and the step replaces a part of its state.
         DivergenceError: If the bound stops being a finite number.
         aevb.checkpoint.CheckpointError: If the checkpoint is damaged or of another run.
     """
+    if not schedule or schedule[0] < 1:
+        raise ValueError(f"schedule: expected places from 1 sample on, found {schedule or 'none'}")
     history, samples, steps, counts = History(), 0, 0, per_step or 0
     running, counted = torch.zeros((), dtype=torch.float64, device=_device(state)), 0
     if checkpoint is not None and checkpoint.exists():
@@ -245,7 +249,7 @@ def stages(
                 guarded, times = ahead == 1, 1
                 if recording is not None and not guarded:
                     left = ((due if counting else window) - samples) // counts
-                    times = min(ahead - 1, left, TURN)
+                    times = max(1, min(ahead - 1, left, TURN))
                 before = running if counting else running.clone()
                 explained = getattr(take(times, counting or guarded), objective)
                 counts = per_step or len(explained)

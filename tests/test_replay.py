@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -191,6 +192,25 @@ def test_most_steps_of_training_are_repetitions(monkeypatch: pytest.MonkeyPatch)
     draw = data.minibatches(torch.rand(60, 12, generator=generator), 8, generator)
     training.train(step, state, draw, lambda *_: {}, [800], repeat=True, progress=False)
     assert len(taken) == 4  # three to the end of the warm-up, and the recorded one
+
+
+def test_a_place_between_two_steps_is_passed_as_without_repetition() -> None:
+    seen: dict[bool, list[tuple[int, float]]] = {False: [], True: []}
+    for repeat, places in seen.items():
+        state, _ = made()
+        generator = state.generator
+        draw = data.minibatches(torch.rand(60, 12, generator=generator), 8, generator)
+
+        def evaluate(model: nn.Module, samples: int, places: Any = places) -> dict[str, float]:
+            places.append((samples, next(model.parameters())[0, 0].item()))
+            return {}
+
+        run = training.stages(
+            auto_encoding.step, state, draw, evaluate, [8, 100, 803], repeat=repeat, progress=False
+        )
+        assert len(list(itertools.islice(run, 200))) < 200  # it ends
+    assert [samples for samples, _ in seen[True]] == [8, 104, 808]
+    assert seen[True] == seen[False]
 
 
 def test_a_step_that_replaces_its_state_is_refused() -> None:

@@ -184,6 +184,12 @@ def test_a_step_may_count_more_samples_than_its_minibatch_has() -> None:
     assert int(state.steps) == 2
 
 
+@pytest.mark.parametrize(("due", "found"), [([], "none"), ([0, 10], r"\[0, 10\]")])
+def test_a_schedule_without_places_is_refused(due: list[int], found: str) -> None:
+    with pytest.raises(ValueError, match=f"^schedule: expected .* 1 sample on, found {found}$"):
+        training.train(counting(), count(), rows(10), nothing, due)
+
+
 # -- A bound that stops being a number ---------------------------------------------------------
 
 
