@@ -74,8 +74,12 @@ def schedule(total: int, per_step: int, *, start: int = 10_000, per_decade: int 
         Increasing multiples of ``per_step``.
 
     Raises:
-        ValueError: If ``total`` is smaller than ``per_step``.
+        ValueError: If ``total`` is smaller than ``per_step``, or ``start`` or ``per_decade`` than
+            one.
     """
+    for name, value in (("start", start), ("per_decade", per_decade)):
+        if value < 1:
+            raise ValueError(f"{name}: expected at least 1, found {value}")
     first = math.ceil(per_decade * math.log10(start) - 1e-9)
     last = math.floor(per_decade * math.log10(max(total, 1)))
     return at([10 ** (k / per_decade) for k in range(first, last + 1)], total, per_step)
@@ -115,7 +119,12 @@ def lower_bound(
 
     Returns:
         Estimator B (paper, eq. 7) with :math:`L = 1`, in nats per datapoint.
+
+    Raises:
+        ValueError: If ``x`` is no matrix, or an empty one.
     """
+    if not len(x):
+        raise ValueError(f"x: expected at least one datapoint, found the shape {tuple(x.shape)}")
     total = torch.zeros((), dtype=torch.float64, device=x.device)
     for rows in x.split(batch):
         total += estimators.sgvb_b(model, rows, 1, generator).sum(dtype=torch.float64)
@@ -179,7 +188,8 @@ def stages(
     Raises:
         ValueError: If the schedule is empty, or begins below one sample; if ``repeat`` is asked
             for and the step replaces a part of its state.
-        DivergenceError: If the bound stops being a finite number.
+        DivergenceError: If the objective, or an evaluated value, is no finite number; the
+            message says which.
         aevb.checkpoint.CheckpointError: If the checkpoint is damaged or of another run.
     """
     if not schedule or schedule[0] < 1:
@@ -204,6 +214,15 @@ def stages(
             "counted": counted,
             "running": running.item(),
         }
+
+    def guard(what: str, value: float) -> None:
+        if not math.isfinite(value):
+            before = history.curves.get("train_running", [])
+            last = f"{before[-1]:.2f} nats at {history.samples[-1]:,} samples" if before else "none"
+            raise DivergenceError(
+                f"{name}: the {what} is {value} after {samples:,} samples ({steps:,} steps); "
+                f"last finite {objective}: {last}. A smaller step size may help."
+            )
 
     recording: replay.Recording | None = None
 
@@ -260,16 +279,16 @@ def stages(
                     running.copy_(before)
                 bar.update(times * counts)
                 if guarded:
-                    _guard(name, samples, steps, float(explained.mean()), history)
+                    guard(objective, float(explained.mean()))
                     if checkpoint and time.monotonic() - saved_at > checkpoint_seconds:
                         checkpoints.store(checkpoint, state, so_far(), identity)
                         saved_at = time.monotonic()
                 yield
             average = running.item() / counted
-            _guard(name, samples, steps, average, history)
+            guard(objective, average)
             values = evaluate(state.model, samples)
-            for value in values.values():
-                _guard(name, samples, steps, value, history)
+            for curve, value in values.items():
+                guard(f"value of {curve}", value)
             history.append(samples, {**values, "train_running": average})
             running.zero_()
             counted = 0
@@ -374,13 +393,3 @@ def _check_in_place(before: Any, after: Any) -> None:
             raise ValueError(
                 f"repeat: expected a step that changes its state in place, found a new {name}"
             )
-
-
-def _guard(name: str, samples: int, steps: int, bound: float, history: History) -> None:
-    if not math.isfinite(bound):
-        before = history.curves.get("train_running", [])
-        last = f"{before[-1]:.2f} nats at {history.samples[-1]:,} samples" if before else "none"
-        raise DivergenceError(
-            f"{name}: the bound is {bound} after {samples:,} samples ({steps:,} steps); "
-            f"last finite bound: {last}. A smaller step size may help."
-        )
