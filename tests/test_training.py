@@ -114,7 +114,9 @@ def test_the_lower_bound_leaves_no_gradient() -> None:
 
 def test_no_datapoints_have_no_lower_bound() -> None:
     model = models.bernoulli_vae(7, 5, 2)
-    with pytest.raises(ValueError, match=r"^x: expected at least one datapoint, found .* \(0, 7\)$"):
+    with pytest.raises(
+        ValueError, match=r"^x: expected at least one datapoint, found .* \(0, 7\)$"
+    ):
         training.lower_bound(model, torch.rand(0, 7), torch.Generator())
 
 
