@@ -19,7 +19,7 @@ class Adagrad(torch.optim.Adagrad):
         g = \nabla_w \ell + \lambda w, \qquad G \leftarrow G + g^2, \qquad
         w \leftarrow w - \eta \, g / \sqrt{G + 10^{-8}}
 
-    where :math:`\ell` is minus the *sum* of the minibatch's bounds: :math:`M/N` times eq. 8,
+    where :math:`\ell` is minus the *sum* of the minibatch's bounds, :math:`M/N` times minus eq. 8,
     so the prior :math:`\mathcal{N}(0, I)` on the parameters enters with
     :math:`\lambda = M/N`. Adagrad does not feel the common factor.
 
@@ -73,7 +73,8 @@ class Adagrad(torch.optim.Adagrad):
         """Accumulate the gradients, and move the parameters once the warm-up is over."""
         for group in self.param_groups:
             if group["lr"] != group["step_size"]:  # the warm-up is not over yet
-                done = self.state[group["params"][0]]["step"].item()
+                # The most of all: a parameter without a gradient takes no steps.
+                done = max(self.state[p]["step"].item() for p in group["params"])
                 group["lr"] = group["step_size"] if done >= group["warm_up"] else 0.0
         if self._flat:
             self._step_flat(**self.param_groups[0])

@@ -38,7 +38,8 @@ def float32_products(function: Callable[..., Any]) -> Callable[..., Any]:
         \tanh(x) = 2 \sigma(2x) - 1,
 
     to within 2e-7, where a layer's sums are inexact by more. The backward pass is treated alike;
-    second derivatives are not there.
+    second derivatives are not there. Inside :func:`torch.vmap` and the other transforms of
+    :mod:`torch.func`, such as around the weights in :mod:`aevb.full_vb`, both stay PyTorch's.
 
     Args:
         function: One that applies :class:`torch.nn.Linear` layers and :func:`torch.tanh`, such as
@@ -69,8 +70,9 @@ def bfloat16_products(function: Callable[..., Any]) -> Callable[..., Any]:
         A function of the same arguments, which returns what ``function`` does.
     """
 
-    def rounded(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return functional.linear(x.bfloat16(), weight.bfloat16()).to(weight.dtype) + bias
+    def rounded(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        product = functional.linear(x.bfloat16(), weight.bfloat16()).to(weight.dtype)
+        return product if bias is None else product + bias
 
     return _under(function, rounded)
 
@@ -106,6 +108,12 @@ def _is_float32(x: Tensor) -> bool:
     return x.dtype == torch.float32 and x.device.type == "cpu"
 
 
+def _transformed() -> bool:
+    """Whether a transform of torch.func is at work: :class:`torch.autograd.Function` asks so too,
+    and then refuses one such as those below."""
+    return torch._C._are_functorch_transforms_active()
+
+
 def _under(function: Callable[..., Any], linear: Callable[..., Tensor]) -> Callable[..., Any]:
     @functools.wraps(function)
     def quick(*args: Any, **kwargs: Any) -> Any:
@@ -128,14 +136,14 @@ class _Replacing(TorchFunctionMode):
         kwargs = kwargs or {}
         if function is functional.linear:
             return self.linear(*args, **kwargs)
-        if function is torch.tanh and _is_float32(args[0]):
+        if function is torch.tanh and _is_float32(args[0]) and not _transformed():
             return _Tanh.apply(*args)
         return function(*args, **kwargs)
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """A linear layer; by oneDNN in two parts, so that who asks for one gradient gets only that."""
-    if not by_onednn(weight):
+    if _transformed() or not by_onednn(weight):
         return functional.linear(x, weight, bias)
     return _Through.apply(_Product.apply(x.detach(), weight, bias), x, weight.detach())
 

@@ -68,7 +68,7 @@ def step(
     .. math::
         g = \nabla_{\theta, \phi} \tilde{\mathcal{L}}^M(\theta, \phi; X^M, \epsilon)
 
-    The loss is minus the sum of the bounds, which is :math:`M/N` times eq. 8.
+    The loss is minus the sum of the bounds, which is :math:`M/N` times minus eq. 8.
 
     Args:
         state: The model, its optimizer and the source of noise.

@@ -27,8 +27,9 @@ def gaussian_kl(q: Independent) -> Tensor:
     >>> gaussian_kl(Independent(Normal(mean, scale), 1)).abs()
     tensor([0.0000, 2.5000])
     """
-    normal = getattr(q, "base_dist", None)
-    if not isinstance(normal, Normal) or q.reinterpreted_batch_ndims != 1:
+    diagonal = isinstance(q, Independent) and isinstance(q.base_dist, Normal)
+    if not diagonal or q.reinterpreted_batch_ndims != 1:
         raise TypeError(f"q: expected Independent(Normal, 1), found {q}")
+    normal = q.base_dist
     variance = normal.scale**2
     return -0.5 * (1 + variance.log() - normal.loc**2 - variance).sum(-1)

@@ -270,9 +270,14 @@ def minibatch_estimator(bounds: Tensor, datapoints: int) -> Tensor:
     Returns:
         A scalar, in nats for the whole data set.
 
+    Raises:
+        ValueError: If there are no bounds.
+
     >>> minibatch_estimator(torch.tensor([-90.0, -110.0]), datapoints=50_000)
     tensor(-5000000.)
     """
+    if not len(bounds):
+        raise ValueError("bounds: expected at least one, found none")
     return datapoints / len(bounds) * bounds.sum()
 
 

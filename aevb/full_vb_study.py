@@ -30,7 +30,11 @@ r"""A :math:`\sigma_\theta` that vanishes when a float32 weight is added: a poin
 
 @dataclass(frozen=True)
 class WeightUncertainty:
-    """One run of the study of Appendix F."""
+    """One run of the study of Appendix F.
+
+    Raises:
+        ValueError: If a setting cannot be run; the message names it.
+    """
 
     algorithm: str = "full-vb"
     """``full-vb`` (Algorithm 2), or ``map``: Algorithm 1 with the prior on all weights."""
@@ -69,6 +73,9 @@ class WeightUncertainty:
             found = getattr(self, name)
             if found not in values:
                 raise ValueError(f"{name}: expected one of {', '.join(values)}; found {found!r}")
+        for name in ("n_train", "latent_dim", "hidden", "minibatch", "sharing"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
         if self.samples == 0:
             object.__setattr__(self, "samples", SAMPLES[self.preset])
 
@@ -86,9 +93,17 @@ class WeightUncertainty:
 
 
 def grid(preset: str = "paper", seed: int = 0) -> list[WeightUncertainty]:
-    """The runs of the study: both algorithms on three sizes of data set, and what was varied."""
+    """The runs of the study: both algorithms on three sizes of data set, and what was varied.
+
+    Args:
+        preset: ``smoke``, ``quick`` or ``paper``.
+        seed: The seed of every run.
+
+    Raises:
+        ValueError: If there is no such preset.
+    """
     make = functools.partial(WeightUncertainty, seed=seed, preset=preset)
-    samples = SAMPLES[preset]
+    samples = make().samples
     budgets = {100: samples, 1_000: samples, 10_000: 2 * samples}
     return [
         *(make(name, n, samples=k) for n, k in budgets.items() for name in ("map", "full-vb")),

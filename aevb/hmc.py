@@ -15,9 +15,9 @@ from torch import Tensor
 
 __all__ = [
     "Diagnostics",
-    "DivergenceError",
     "DivergenceWarning",
     "Info",
+    "InitialPositionError",
     "Samples",
     "State",
     "adapt",
@@ -38,7 +38,7 @@ LARGEST_FACTOR = 1.25
 """One adaptation changes a step size by no more than this factor."""
 
 
-class DivergenceError(ValueError):
+class InitialPositionError(ValueError):
     """A chain cannot start where its log density or its gradient is not finite."""
 
 
@@ -80,7 +80,7 @@ class Samples(NamedTuple):
     state: State
     """Where the chains have arrived."""
     step_size: Tensor
-    """The one the draws were made with."""
+    """The one the draws were made with; with ``jitter`` each move took a random part of it."""
 
 
 class Diagnostics(NamedTuple):
@@ -100,7 +100,7 @@ def init(position: Tensor, log_density: LogDensity) -> State:
         log_density: The log density to sample, up to a constant.
 
     Raises:
-        DivergenceError: If a chain's log density or gradient is not finite there.
+        InitialPositionError: If a chain's log density or gradient is not finite there.
         ValueError: If ``position`` is a scalar or not of floating-point numbers, or
             ``log_density`` returns another shape than the chains', or a constant.
     """
@@ -114,7 +114,7 @@ def init(position: Tensor, log_density: LogDensity) -> State:
     lost = ~(value.isfinite() & gradient.isfinite().all(-1))
     if lost.any():
         chain = tuple(lost.nonzero()[0].tolist())
-        raise DivergenceError(
+        raise InitialPositionError(
             "position: expected a finite log density and gradient in every chain, found "
             f"{value[chain].item()} and a gradient of norm {gradient[chain].norm().item()} "
             f"in chain {chain} ({int(lost.sum()):,} of {lost.numel():,} chains are like that)"

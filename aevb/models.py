@@ -145,7 +145,7 @@ class LinearGaussian(LatentVariableModel):
         bias: :math:`b`, shape ``(D,)``.
         noise_scale: :math:`s`, positive.
         recognition_model: Maps ``(M, D)`` to a diagonal Gaussian over ``(M, J)``; by default
-            a :class:`~aevb.mlp.GaussianMLP` with 16 hidden units.
+            a :class:`~aevb.mlp.GaussianMLP` with 16 hidden units, of the weight's dtype and device.
 
     Raises:
         ValueError: If the shapes do not fit or ``noise_scale`` is not positive.
@@ -169,13 +169,13 @@ class LinearGaussian(LatentVariableModel):
             raise ValueError(f"noise_scale: expected a positive number, found {noise_scale}")
         data_dim, latent_dim = weight.shape
         decoder = LinearDecoder(weight, bias, noise_scale)
-        encoder = recognition_model or mlp.GaussianMLP(data_dim, 16, latent_dim)
+        encoder = recognition_model or mlp.GaussianMLP(data_dim, 16, latent_dim).to(weight)
         super().__init__(decoder, encoder, latent_dim)
 
     def log_evidence(self, x: Tensor) -> Tensor:
         """The log marginal likelihood of ``x`` ``(M, D)``, in nats per datapoint, ``(M,)``."""
         decoder = self.generative_model
-        noise = decoder.noise_scale**2 * torch.eye(len(decoder.bias), dtype=x.dtype)
+        noise = decoder.noise_scale**2 * torch.eye(len(decoder.bias)).to(decoder.weight)
         covariance = decoder.weight @ decoder.weight.T + noise
         return MultivariateNormal(decoder.bias, covariance).log_prob(x)
 
@@ -183,6 +183,6 @@ class LinearGaussian(LatentVariableModel):
         r"""The true posterior :math:`p(z|x)`: batch shape ``(M,)``, event shape ``(J,)``."""
         decoder = self.generative_model
         scaled = decoder.weight / decoder.noise_scale**2
-        precision = torch.eye(self.latent_dim, dtype=x.dtype) + decoder.weight.T @ scaled
+        precision = torch.eye(self.latent_dim).to(scaled) + decoder.weight.T @ scaled
         mean = torch.linalg.solve(precision, ((x - decoder.bias) @ scaled).T).T
         return MultivariateNormal(mean, precision_matrix=precision)

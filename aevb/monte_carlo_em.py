@@ -105,7 +105,7 @@ def step(
     Raises:
         ValueError: If ``minibatch`` has not a row for each latent vector, ``rows`` repeats one,
             or a count is too small.
-        aevb.hmc.DivergenceError: If the log joint density is not finite somewhere.
+        aevb.hmc.InitialPositionError: If the log joint density is not finite somewhere.
     """
     if weight_updates < 0:
         raise ValueError(f"weight_updates: expected at least 0, found {weight_updates}")

@@ -4,6 +4,7 @@ The experiments of the paper are spelled out in :mod:`aevb.experiments`. This is
 the same algorithm and the same optimizer, for data that the paper did not have.
 """
 
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -89,10 +90,14 @@ def fit(
         raise ValueError(
             f"likelihood: expected one of {', '.join(LIKELIHOODS)}, found {likelihood!r}"
         )
-    sizes = {"latent_dim": latent_dim, "hidden": hidden, "minibatch": minibatch}
+    sizes = {"latent_dim": latent_dim, "hidden": hidden, "samples": samples, "minibatch": minibatch}
     for name, value in sizes.items():
-        if value < 1:
-            raise ValueError(f"{name}: expected at least 1, found {value}")
+        if not _is_a(Integral, value) or value < 1:
+            raise ValueError(f"{name}: expected an integer of at least 1, found {value!r}")
+    if not _is_a(Integral, seed):
+        raise ValueError(f"seed: expected an integer, found {seed!r}")
+    if not _is_a(Real, step_size):
+        raise ValueError(f"step_size: expected a number, found {step_size!r}")
     held_out = None if test is None else _checked("test", test)
     if held_out is not None and held_out.shape[1] != train.shape[1]:
         raise ValueError(
@@ -121,6 +126,11 @@ def fit(
         progress=progress,
     )
     return Fit(state.model, history)
+
+
+def _is_a(kind: type, value: object) -> bool:
+    """Whether it is such a number, be it Python's or NumPy's; True and False are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _checked(name: str, array: "Tensor | NDArray[Any]") -> Tensor:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_iter
 from tqdm import tqdm
 
 from aevb import checkpoint as checkpoints
@@ -73,8 +74,12 @@ def schedule(total: int, per_step: int, *, start: int = 10_000, per_decade: int 
         Increasing multiples of ``per_step``.
 
     Raises:
-        ValueError: If ``total`` is smaller than ``per_step``.
+        ValueError: If ``total`` is smaller than ``per_step``, or ``start`` or ``per_decade`` than
+            one.
     """
+    for name, value in (("start", start), ("per_decade", per_decade)):
+        if value < 1:
+            raise ValueError(f"{name}: expected at least 1, found {value}")
     first = math.ceil(per_decade * math.log10(start) - 1e-9)
     last = math.floor(per_decade * math.log10(max(total, 1)))
     return at([10 ** (k / per_decade) for k in range(first, last + 1)], total, per_step)
@@ -114,7 +119,12 @@ def lower_bound(
 
     Returns:
         Estimator B (paper, eq. 7) with :math:`L = 1`, in nats per datapoint.
+
+    Raises:
+        ValueError: If ``x`` is no matrix, or an empty one.
     """
+    if not len(x):
+        raise ValueError(f"x: expected at least one datapoint, found the shape {tuple(x.shape)}")
     total = torch.zeros((), dtype=torch.float64, device=x.device)
     for rows in x.split(batch):
         total += estimators.sgvb_b(model, rows, 1, generator).sum(dtype=torch.float64)
@@ -149,7 +159,8 @@ def stages(
         minibatches: An endless source of minibatches, shape ``(M, D)``.
         evaluate: Maps the model and the samples evaluated so far to named values. It must not
             draw from the state's generator, so that the schedule does not change the run.
-        schedule: The samples at which to evaluate, increasing (see :func:`schedule`).
+        schedule: The samples at which to evaluate, increasing (see :func:`schedule`). Where one is
+            no whole number of steps, the step that passes it is still taken.
         name: What the run is called in messages.
         per_step: The samples that one step counts; by default the minibatch's size.
         objective: The field of ``info`` that says how well the step's datapoints are
@@ -175,10 +186,14 @@ def stages(
         how the paper's train curves were made.
 
     Raises:
-        ValueError: If ``repeat`` is asked for and the step replaces a part of its state.
-        DivergenceError: If the bound stops being a finite number.
+        ValueError: If the schedule is empty, or begins below one sample; if ``repeat`` is asked
+            for and the step replaces a part of its state.
+        DivergenceError: If the objective, or an evaluated value, is no finite number; the
+            message says which.
         aevb.checkpoint.CheckpointError: If the checkpoint is damaged or of another run.
     """
+    if not schedule or schedule[0] < 1:
+        raise ValueError(f"schedule: expected places from 1 sample on, found {schedule or 'none'}")
     history, samples, steps, counts = History(), 0, 0, per_step or 0
     running, counted = torch.zeros((), dtype=torch.float64, device=_device(state)), 0
     if checkpoint is not None and checkpoint.exists():
@@ -200,6 +215,15 @@ def stages(
             "running": running.item(),
         }
 
+    def guard(what: str, value: float) -> None:
+        if not math.isfinite(value):
+            before = history.curves.get("train_running", [])
+            last = f"{before[-1]:.2f} nats at {history.samples[-1]:,} samples" if before else "none"
+            raise DivergenceError(
+                f"{name}: the {what} is {value} after {samples:,} samples ({steps:,} steps); "
+                f"last finite {objective}: {last}. A smaller step size may help."
+            )
+
     recording: replay.Recording | None = None
 
     def tally(info: Any) -> None:
@@ -215,11 +239,13 @@ def stages(
             state, info = step(state, next(minibatches))
             tally(info)
             return info
+        before = _kept(state)
         noted = replay.record(
             lambda: step(state, next(minibatches)), lambda result: tally(result[1])
         )
         _check_in_place(state, noted.result[0])
-        recording = None if noted.obstacle else noted
+        same = list(map(id, before)) == list(map(id, _kept(state)))
+        recording = noted if same and not noted.obstacle else None
         return noted.result[1]
 
     bar = tqdm(
@@ -242,7 +268,7 @@ def stages(
                 guarded, times = ahead == 1, 1
                 if recording is not None and not guarded:
                     left = ((due if counting else window) - samples) // counts
-                    times = min(ahead - 1, left, TURN)
+                    times = max(1, min(ahead - 1, left, TURN))
                 before = running if counting else running.clone()
                 explained = getattr(take(times, counting or guarded), objective)
                 counts = per_step or len(explained)
@@ -253,16 +279,16 @@ def stages(
                     running.copy_(before)
                 bar.update(times * counts)
                 if guarded:
-                    _guard(name, samples, steps, float(explained.mean()), history)
+                    guard(objective, float(explained.mean()))
                     if checkpoint and time.monotonic() - saved_at > checkpoint_seconds:
                         checkpoints.store(checkpoint, state, so_far(), identity)
                         saved_at = time.monotonic()
                 yield
             average = running.item() / counted
-            _guard(name, samples, steps, average, history)
+            guard(objective, average)
             values = evaluate(state.model, samples)
-            for value in values.values():
-                _guard(name, samples, steps, value, history)
+            for curve, value in values.items():
+                guard(f"value of {curve}", value)
             history.append(samples, {**values, "train_running": average})
             running.zero_()
             counted = 0
@@ -355,19 +381,15 @@ def _device(state: Any) -> torch.device:
     return next((p.device for p in parameters), torch.device("cpu"))
 
 
+def _kept(state: Any) -> list[Any]:
+    """What the optimizers keep. A step that makes some of it, as the first may, is no other's."""
+    optimizers = [part for part in state if isinstance(part, torch.optim.Optimizer)]
+    return [leaf for made in optimizers for leaf in tree_iter(list(made.state.values()))]
+
+
 def _check_in_place(before: Any, after: Any) -> None:
     for name, old, new in zip(before._fields, before, after, strict=True):
         if old is not new:
             raise ValueError(
                 f"repeat: expected a step that changes its state in place, found a new {name}"
             )
-
-
-def _guard(name: str, samples: int, steps: int, bound: float, history: History) -> None:
-    if not math.isfinite(bound):
-        before = history.curves.get("train_running", [])
-        last = f"{before[-1]:.2f} nats at {history.samples[-1]:,} samples" if before else "none"
-        raise DivergenceError(
-            f"{name}: the bound is {bound} after {samples:,} samples ({steps:,} steps); "
-            f"last finite bound: {last}. A smaller step size may help."
-        )

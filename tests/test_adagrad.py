@@ -150,6 +150,18 @@ def test_the_warm_up_only_accumulates() -> None:
     assert not any(map(torch.equal, moved, start()))
 
 
+def test_a_parameter_without_a_gradient_does_not_hold_up_the_others() -> None:
+    idle, busy = start()
+    alone = nn.Parameter(busy.detach().clone())
+    both, one = (adagrad.Adagrad(p, 0.1, warm_up=2) for p in ([idle, busy], [alone]))
+    for (gradient,) in gradients([busy], 5):
+        busy.grad, alone.grad = gradient.clone(), gradient.clone()
+        both.step(), one.step()
+    assert torch.equal(busy, alone)
+    assert not torch.equal(busy, start()[1])
+    assert torch.equal(idle, start()[0])
+
+
 def test_the_default_warm_up_is_100_steps() -> None:
     parameters = start()
     path = follow(adagrad.Adagrad(parameters, 0.1), parameters, 101)

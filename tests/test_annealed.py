@@ -363,5 +363,5 @@ def test_a_decoder_that_returns_no_number_is_refused() -> None:
     model = models.bernoulli_vae(4, 3, 2, seeded())
     x = torch.rand(3, 4, generator=seeded(1))
     x[1] = math.nan
-    with pytest.raises(hmc.DivergenceError, match="found nan"):
+    with pytest.raises(hmc.InitialPositionError, match="found nan"):
         annealed_importance_sampling(model, x, chains=2, temperatures=3)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aevb import arithmetic, estimators, models
+from aevb import arithmetic, estimators, full_vb, models
 from aevb.arithmetic import bfloat16_products, float32_products
+from aevb.bayesian import BayesianModel
 
 onednn = pytest.mark.skipif(
     not arithmetic.onednn_is_quick(), reason="a processor without AVX-512, or no oneDNN"
@@ -117,6 +118,33 @@ def test_a_layer_multiplies_rounded_numbers_and_adds_its_bias_unrounded() -> Non
     torch.testing.assert_close(found - layer.bias, rounded, rtol=2**-7, atol=1e-12)
     torch.testing.assert_close(found, layer(x), rtol=0, atol=30 * 2**-8)
     assert not torch.equal(found, layer(x))
+
+
+@pytest.mark.parametrize("products", [float32_products, bfloat16_products])
+def test_a_layer_without_a_bias(products: Callable[..., Callable[[Tensor], Tensor]]) -> None:
+    layer, x = nn.Linear(200, 180, bias=False).float(), torch.rand(7, 200).float()
+    torch.testing.assert_close(products(layer)(x), layer(x), rtol=0, atol=200 * 2**-8)
+
+
+def test_inside_a_transform_float32_arithmetic_is_pytorchs() -> None:
+    layer, x = layer_and_rows(50)
+    hidden = torch.vmap(lambda row: torch.tanh(layer(row)))
+    usual, rounded = hidden(x), bfloat16_products(hidden)(x)
+    assert torch.equal(float32_products(hidden)(x), usual)
+    assert not torch.equal(rounded, usual)
+    torch.testing.assert_close(rounded, usual, rtol=0, atol=2**-6)
+
+
+@pytest.mark.parametrize("products", [float32_products, bfloat16_products])
+def test_full_variational_bayes_which_maps_over_its_weights(products: Callable) -> None:
+    x = torch.rand(4, 7, generator=torch.Generator().manual_seed(1)).float()
+    bounds = []
+    for step in (full_vb.step, products(full_vb.step)):
+        generator = torch.Generator().manual_seed(2)
+        model = BayesianModel(models.bernoulli_vae(7, 5, 2, generator, 0.5).float(), 0.1)
+        optimizer = torch.optim.SGD(model.parameters(), 0.01)
+        bounds.append(step(full_vb.init(model, optimizer, generator, 40), x)[1].bound)
+    torch.testing.assert_close(*bounds, rtol=1e-2, atol=0)
 
 
 def test_nothing_is_rounded_afterwards() -> None:

@@ -5,7 +5,7 @@ import torch
 from known_answers import assert_mean
 from scipy.integrate import quad
 from torch.autograd import gradcheck
-from torch.distributions import Independent, Laplace, Normal, kl_divergence
+from torch.distributions import Independent, Laplace, LogNormal, Normal, kl_divergence
 
 from aevb import divergence
 
@@ -78,9 +78,10 @@ def test_its_gradient_is_known() -> None:
         Normal(torch.zeros(2), torch.ones(2)),
         Independent(Laplace(torch.zeros(2), torch.ones(2)), 1),
         Independent(Normal(torch.zeros(3, 2), torch.ones(3, 2)), 2),
+        LogNormal(torch.zeros(2), torch.ones(2)),
         torch.zeros(2),
     ],
-    ids=["not independent", "Laplace", "two event dimensions", "a tensor"],
+    ids=["not independent", "Laplace", "two event dimensions", "log-normal", "a tensor"],
 )
 def test_it_refuses_what_is_no_diagonal_gaussian(q: object) -> None:
     with pytest.raises(TypeError, match=r"^q: expected Independent\(Normal, 1\), found "):

@@ -446,6 +446,11 @@ def test_the_minibatch_estimator_is_equation_8() -> None:
     assert estimators.minibatch_estimator(bounds, 4) == bounds.sum()
 
 
+def test_an_empty_minibatch_has_no_estimate() -> None:
+    with pytest.raises(ValueError, match=r"^bounds: expected at least one, found none$"):
+        estimators.minibatch_estimator(torch.zeros(0), 50)
+
+
 class OneGaussian(nn.Module):
     r""":math:`q(z|x) = \mathcal{N}(\mu, s^2)`: one :math:`\mu` for every datapoint."""
 

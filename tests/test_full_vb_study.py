@@ -1,6 +1,7 @@
 """The study of Appendix F: what a run measures, on images that stand in for MNIST."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -185,8 +186,17 @@ def test_the_grid_has_every_run_once_and_each_a_name_of_its_own() -> None:
         ({"algorithm": "mle"}, "^algorithm: expected one of full-vb, map; found 'mle'$"),
         ({"optimizer": "sgd"}, "^optimizer: expected one of adam, adagrad; found 'sgd'$"),
         ({"preset": "slow"}, "^preset: expected one of smoke, quick, paper; found 'slow'$"),
+        ({"n_train": 0}, "^n_train: expected at least 1, found 0$"),
+        ({"sharing": 0}, "^sharing: expected at least 1, found 0$"),
     ],
 )
-def test_what_is_unknown_is_refused(wrong: dict[str, str], expected: str) -> None:
+def test_what_cannot_be_run_is_refused(wrong: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         WeightUncertainty(**wrong)
+
+
+def test_a_grid_of_no_preset_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"^preset: expected one of smoke, quick, paper; found 'pa"
+    ):
+        grid("papr")

@@ -608,12 +608,14 @@ def test_a_chain_cannot_start_where_the_density_is_not_finite(value: float) -> N
     def broken(z: Tensor) -> Tensor:
         return torch.where(z[..., 0] > 1, value, -(z**2).sum(-1))
 
-    with pytest.raises(hmc.DivergenceError, match=rf"found {value} .* in chain \(1, 2\) \(1 of 6"):
+    with pytest.raises(
+        hmc.InitialPositionError, match=rf"found {value} .* in chain \(1, 2\) \(1 of 6"
+    ):
         hmc.init(z, broken)
 
 
 def test_a_chain_cannot_start_where_the_gradient_is_not_finite() -> None:
-    with pytest.raises(hmc.DivergenceError, match=r"found 0\.0 and a gradient of norm"):
+    with pytest.raises(hmc.InitialPositionError, match=r"found 0\.0 and a gradient of norm"):
         hmc.init(torch.zeros(2, 2), lambda z: (z**2).sum(-1).sqrt())
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from known_answers import FreeGaussian, assert_mean, linear_gaussian
 from torch import Tensor
-from torch.distributions import Independent, Laplace, MultivariateNormal, Normal
+from torch.distributions import Independent, Laplace, LogNormal, MultivariateNormal, Normal
 
 from aevb import estimators, models
 from aevb.marginal_likelihood import importance
@@ -183,8 +183,12 @@ def test_arguments_are_checked() -> None:
     ):
         importance_sampling(model, x, 3, proposal="posterior")
     laplace = Independent(Laplace(torch.zeros(5, 2), torch.ones(5, 2)), 1)
-    with pytest.raises(TypeError, match=r"proposal: expected Independent\(Normal, 1\) or Multi"):
-        importance_sampling(model, x, 3, proposal=laplace)
+    log_normal = LogNormal(torch.zeros(5, 2), torch.ones(5, 2))
+    for proposal in (laplace, log_normal):
+        with pytest.raises(
+            TypeError, match=r"proposal: expected Independent\(Normal, 1\) or Multi"
+        ):
+            importance_sampling(model, x, 3, proposal=proposal)
 
 
 WRONG_SHAPES = {

@@ -195,6 +195,13 @@ def test_the_linear_gaussian_model_serves_as_a_vae() -> None:
     assert isinstance(linear_gaussian(4, 2).recognition_model, mlp.GaussianMLP)
 
 
+def test_a_linear_gaussian_model_is_of_its_weights_dtype_and_device(device: torch.device) -> None:
+    weight = torch.rand(4, 2, dtype=torch.float32, device=device)
+    model, x = models.LinearGaussian(weight, weight[:, 0], 0.5), weight.T
+    given = [model.recognition_model(x).mean, model.log_evidence(x), model.posterior(x).mean]
+    assert {(t.dtype, t.device) for t in given} == {(weight.dtype, weight.device)}
+
+
 @pytest.mark.parametrize(
     ("weight", "bias"), [((4, 2), (3,)), ((4,), (4,)), ((4, 2), (4, 1))], ids=str
 )

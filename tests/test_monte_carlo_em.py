@@ -368,5 +368,5 @@ def test_weights_that_are_no_numbers_are_an_error() -> None:
     state = start(model, x)
     with torch.no_grad():
         next(model.generative_model.parameters())[0, 0] = torch.nan
-    with pytest.raises(hmc.DivergenceError, match="position: expected a finite log density"):
+    with pytest.raises(hmc.InitialPositionError, match="position: expected a finite log density"):
         monte_carlo_em.step(state, x)

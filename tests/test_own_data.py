@@ -35,7 +35,7 @@ def test_a_numpy_array_does_as_well_and_the_same_seed_gives_the_same_bits() -> N
     torch.manual_seed(3)
     first = own_data.fit(bars().numpy(), **SMALL)
     torch.manual_seed(4)
-    second = own_data.fit(bars(), **SMALL)
+    second = own_data.fit(bars(), **SMALL | {"hidden": np.int64(SMALL["hidden"])})
     other = own_data.fit(bars(), seed=1, **SMALL)
     assert first.history.curves == second.history.curves
     assert first.history.curves != other.history.curves
@@ -80,8 +80,13 @@ def test_bytes_are_refused_with_the_remedy() -> None:
     ("settings", "complaint"),
     [
         ({"likelihood": "poisson"}, "likelihood: expected one of bernoulli, gaussian"),
-        ({"latent_dim": 0}, "latent_dim: expected at least 1, found 0"),
-        ({"minibatch": 0}, "minibatch: expected at least 1, found 0"),
+        ({"latent_dim": 0}, "latent_dim: expected an integer of at least 1, found 0"),
+        ({"minibatch": 10.0}, r"minibatch: expected an integer of at least 1, found 10\.0"),
+        ({"hidden": "a"}, "hidden: expected an integer of at least 1, found 'a'"),
+        ({"samples": True}, "samples: expected an integer of at least 1, found True"),
+        ({"seed": 0.5}, r"seed: expected an integer, found 0\.5"),
+        ({"step_size": "a"}, "step_size: expected a number, found 'a'"),
+        ({"step_size": -1}, "step_size: expected at least 0, found -1"),
         ({"samples": 10}, "samples: expected at least one step of 100, found 10"),
         ({"test": torch.ones(4, 3)}, "test: expected rows of 16 values, as in x, found 3"),
         ({"test": torch.ones(4, 16) * 2}, "test: expected values in"),

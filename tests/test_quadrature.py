@@ -8,7 +8,7 @@ import torch
 from known_answers import linear_gaussian
 from scipy import integrate
 from torch import Tensor, nn
-from torch.distributions import Independent, Laplace
+from torch.distributions import Independent, Laplace, Normal
 
 from aevb import models
 from aevb.marginal_likelihood import quadrature as module
@@ -271,6 +271,16 @@ def test_all_datapoints_under_all_nodes(decoder: nn.Module) -> None:
     p = decoder(z)
     expected = torch.stack([p.log_prob(row) for row in x], 1)
     torch.testing.assert_close(pairwise_log_likelihood(p, x), expected)
+
+
+def test_a_narrow_gaussian_in_float32_is_as_exact_as_term_by_term() -> None:
+    mean, scale = torch.rand(9, 50, generator=seeded()).float(), torch.full((9, 50), 1e-3).float()
+    x = mean[:4] + 1e-3 * torch.randn(4, 50, generator=seeded(1)).float()  # near the first four
+    exact = Independent(Normal(mean.double(), scale.double()), 1)
+    found = pairwise_log_likelihood(Independent(Normal(mean, scale), 1), x)
+    assert found.dtype == torch.float32
+    expected = torch.stack([exact.log_prob(row.double()) for row in x], 1)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)
 
 
 def test_a_decoder_of_another_kind() -> None:

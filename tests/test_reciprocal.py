@@ -195,7 +195,7 @@ def test_a_decoder_that_returns_nan_is_an_error() -> None:
     model = models.bernoulli_vae(4, 5, 2, seeded())
     with torch.no_grad():
         model.generative_model.hidden.bias[0] = torch.nan
-    with pytest.raises(hmc.DivergenceError, match="3 of 3 chains"):
+    with pytest.raises(hmc.InitialPositionError, match="3 of 3 chains"):
         reciprocal_importance_sampling(model, torch.zeros(3, 4))
 
 

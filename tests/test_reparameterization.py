@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from known_answers import assert_mean
-from torch.distributions import Independent, Laplace, Normal
+from torch.distributions import Independent, Laplace, LogNormal, Normal
 
 from aevb import reparameterization
 
@@ -144,9 +144,10 @@ def test_the_draws_have_the_dtype_of_q(dtype: torch.dtype) -> None:
     [
         Normal(torch.zeros(2), torch.ones(2)),
         Independent(Laplace(torch.zeros(2), torch.ones(2)), 1),
+        LogNormal(torch.zeros(2), torch.ones(2)),  # it has a base_dist, a Normal
         torch.zeros(2),
     ],
-    ids=["not independent", "Laplace", "a tensor"],
+    ids=["not independent", "Laplace", "log-normal", "a tensor"],
 )
 def test_it_refuses_what_is_no_diagonal_gaussian(q: object) -> None:
     with pytest.raises(TypeError, match=r"^q: expected Independent\(Normal, 1\), found "):

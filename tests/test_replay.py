@@ -1,6 +1,9 @@
 """A step that is repeated from its recording is the step, bit for bit."""
 
 import copy
+import functools
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -145,6 +148,37 @@ def test_training_by_repetition_is_the_same_training(monkeypatch: pytest.MonkeyP
     assert all(map(torch.equal, everything(one), everything(two)))
 
 
+OPTIMIZERS = {
+    "momentum": functools.partial(torch.optim.SGD, lr=1e-3, momentum=0.9),
+    "RMSprop": functools.partial(torch.optim.RMSprop, lr=1e-3),
+    "fused Adam": functools.partial(torch.optim.Adam, lr=1e-3, fused=True),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_what_an_optimizer_makes_in_its_first_step_is_not_made_again(
+    optimizer: Callable[..., torch.optim.Optimizer],
+) -> None:
+    results, taken = [], []
+
+    def step(state: Any, minibatch: Tensor) -> Any:
+        taken.append(len(minibatch))
+        return auto_encoding.step(state, minibatch)
+
+    for repeat in (False, True):
+        taken.clear()
+        state, _ = made()
+        state = state._replace(optimizer=optimizer(state.model.parameters()))
+        generator = state.generator
+        draw = data.minibatches(torch.rand(60, 12, generator=generator), 8, generator)
+        state, _ = training.train(
+            step, state, draw, lambda *_: {}, [8, 160], repeat=repeat, progress=False
+        )
+        results.append(everything(state))
+    assert all(map(torch.equal, *results))
+    assert len(taken) == 2  # the one that makes it, and the recorded one
+
+
 def test_most_steps_of_training_are_repetitions(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
 
@@ -158,6 +192,25 @@ def test_most_steps_of_training_are_repetitions(monkeypatch: pytest.MonkeyPatch)
     draw = data.minibatches(torch.rand(60, 12, generator=generator), 8, generator)
     training.train(step, state, draw, lambda *_: {}, [800], repeat=True, progress=False)
     assert len(taken) == 4  # three to the end of the warm-up, and the recorded one
+
+
+def test_a_place_between_two_steps_is_passed_as_without_repetition() -> None:
+    seen: dict[bool, list[tuple[int, float]]] = {False: [], True: []}
+    for repeat, places in seen.items():
+        state, _ = made()
+        generator = state.generator
+        draw = data.minibatches(torch.rand(60, 12, generator=generator), 8, generator)
+
+        def evaluate(model: nn.Module, samples: int, places: Any = places) -> dict[str, float]:
+            places.append((samples, next(model.parameters())[0, 0].item()))
+            return {}
+
+        run = training.stages(
+            auto_encoding.step, state, draw, evaluate, [8, 100, 803], repeat=repeat, progress=False
+        )
+        assert len(list(itertools.islice(run, 200))) < 200  # it ends
+    assert [samples for samples, _ in seen[True]] == [8, 104, 808]
+    assert seen[True] == seen[False]
 
 
 def test_a_step_that_replaces_its_state_is_refused() -> None:

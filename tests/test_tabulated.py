@@ -121,7 +121,15 @@ def test_shapes_dtype_and_generator() -> None:
     [
         (
             lambda: Tabulated(von_mises, (1.0, -1.0), {"loc": 0.0, "concentration": 1.0}),
-            "interval: expected its ends in order, found (1.0, -1.0)",
+            "interval: expected finite ends, in order, found (1.0, -1.0)",
+        ),
+        (
+            lambda: Tabulated(von_mises, (0.0, math.inf), {"loc": 0.0, "concentration": 1.0}),
+            "interval: expected finite ends, in order, found (0.0, inf)",
+        ),
+        (
+            lambda: Tabulated(lambda z: -z, (0.0, 1.0), {}),
+            "parameters: expected at least one, found none",
         ),
         (lambda: tabulated(panels=0), "panels: expected at least 1, found 0"),
         (

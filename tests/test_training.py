@@ -69,6 +69,12 @@ def test_a_budget_below_one_step_is_refused() -> None:
         training.schedule(99, 100)
 
 
+@pytest.mark.parametrize("wrong", [{"start": 0}, {"per_decade": 0}], ids=str)
+def test_a_schedule_begins_at_a_sample_and_goes_on(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=rf"^{next(iter(wrong))}: expected at least 1, found 0$"):
+        training.schedule(1_000, 100, **wrong)
+
+
 # -- The evaluated bound -----------------------------------------------------------------------
 
 
@@ -104,6 +110,14 @@ def test_the_lower_bound_leaves_no_gradient() -> None:
     model = models.bernoulli_vae(7, 5, 2)
     training.lower_bound(model, torch.rand(50, 7), torch.Generator())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_no_datapoints_have_no_lower_bound() -> None:
+    model = models.bernoulli_vae(7, 5, 2)
+    with pytest.raises(
+        ValueError, match=r"^x: expected at least one datapoint, found .* \(0, 7\)$"
+    ):
+        training.lower_bound(model, torch.rand(0, 7), torch.Generator())
 
 
 # -- An algorithm whose every number is known --------------------------------------------------
@@ -184,6 +198,12 @@ def test_a_step_may_count_more_samples_than_its_minibatch_has() -> None:
     assert int(state.steps) == 2
 
 
+@pytest.mark.parametrize(("due", "found"), [([], "none"), ([0, 10], r"\[0, 10\]")])
+def test_a_schedule_without_places_is_refused(due: list[int], found: str) -> None:
+    with pytest.raises(ValueError, match=f"^schedule: expected .* 1 sample on, found {found}$"):
+        training.train(counting(), count(), rows(10), nothing, due)
+
+
 # -- A bound that stops being a number ---------------------------------------------------------
 
 
@@ -208,7 +228,8 @@ def test_divergence_is_seen_at_the_next_evaluation_at_the_latest() -> None:
 def test_an_evaluation_that_is_no_number_is_divergence() -> None:
     evaluate = lambda model, samples: {"test": math.nan if samples > 10 else 0.0}  # noqa: E731
     with pytest.raises(
-        training.DivergenceError, match=r"bound is nan after 50 .* 1\.00 nats at 10"
+        training.DivergenceError,
+        match=r"the value of test is nan after 50 .* finite bound: 1\.00 nats at 10",
     ):
         training.train(counting(), count(), rows(10), evaluate, [10, 50])
 
@@ -216,6 +237,19 @@ def test_an_evaluation_that_is_no_number_is_divergence() -> None:
 def test_divergence_in_the_first_step_has_no_bound_before() -> None:
     with pytest.raises(training.DivergenceError, match="last finite bound: none"):
         training.train(counting(lambda n: math.nan), count(), rows(10), nothing, [10])
+
+
+def test_divergence_names_the_objective() -> None:
+    class Joint(NamedTuple):
+        log_joint: Tensor
+
+    def step(state: Count, minibatch: Tensor) -> tuple[Count, Joint]:
+        return state, Joint(torch.full((len(minibatch),), math.nan))
+
+    with pytest.raises(
+        training.DivergenceError, match=r"the log_joint is nan .* last finite log_joint: none"
+    ):
+        training.train(step, count(), rows(10), nothing, [10], objective="log_joint")
 
 
 # -- The progress bar --------------------------------------------------------------------------

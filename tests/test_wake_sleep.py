@@ -7,7 +7,7 @@ import pytest
 import torch
 from known_answers import FreeGaussian, assert_mean, closed_form_bound, linear_gaussian
 from torch import Tensor, nn
-from torch.distributions import Categorical, Independent, Normal
+from torch.distributions import Categorical, Independent, LogNormal, Normal
 
 from aevb import adagrad, estimators, mlp, models, reparameterization, wake_sleep
 
@@ -229,3 +229,5 @@ def test_wrong_arguments_are_refused_by_name() -> None:
         wake_sleep.step(state, torch.zeros(7))
     with pytest.raises(TypeError, match=r"^p: expected Independent\(Bernoulli or Normal, 1\)"):
         wake_sleep.dream(Categorical(torch.ones(3)))
+    with pytest.raises(TypeError, match=r"^p: expected Independent\(Bernoulli or Normal, 1\)"):
+        wake_sleep.dream(LogNormal(torch.zeros(3, 7), 1.0))

@@ -131,7 +131,7 @@ def annealed_importance_sampling(
 
     Raises:
         ValueError: If an argument is out of its range.
-        aevb.hmc.DivergenceError: If the log joint density is not finite where a chain starts.
+        aevb.hmc.InitialPositionError: If the log joint density is not finite where a chain starts.
     """
     schedule = _checked(x, chains, temperatures, start, step_size)
     parts = []
@@ -182,7 +182,7 @@ def bidirectional(
 
     Raises:
         ValueError: If an argument is out of its range.
-        aevb.hmc.DivergenceError: If the log joint density is not finite where a chain starts.
+        aevb.hmc.InitialPositionError: If the log joint density is not finite where a chain starts.
     """
     schedule = _checked(x, chains, temperatures, start, step_size)
     shape = (chains, len(x), model.latent_dim)

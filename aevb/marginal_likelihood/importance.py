@@ -155,7 +155,7 @@ def _proposals(
 
 
 def _check_proposal(proposal: Gaussian, expected: tuple[int, int]) -> None:
-    diagonal = isinstance(getattr(proposal, "base_dist", None), Normal)
+    diagonal = isinstance(proposal, Independent) and isinstance(proposal.base_dist, Normal)
     if not (diagonal or isinstance(proposal, MultivariateNormal)):
         raise TypeError(
             "proposal: expected Independent(Normal, 1) or MultivariateNormal, "

@@ -106,7 +106,7 @@ def reciprocal_importance_sampling(
     Raises:
         ValueError: If an argument is out of its range, the draws are too few for the density, or
             ``kde`` is asked for with more than five latent variables.
-        aevb.hmc.DivergenceError: If the log joint density is not finite at the start.
+        aevb.hmc.InitialPositionError: If the log joint density is not finite at the start.
         RuntimeError: If a chain did not move enough for a density to be fitted.
 
     Warns:

@@ -7,7 +7,7 @@ often; a chain that starts there need not cross from mode to mode.
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Normal
+from torch.distributions import Bernoulli, Distribution, Independent, Normal
 from torch.nn.functional import softplus
 
 from aevb import reparameterization
@@ -63,12 +63,18 @@ def pairwise_log_likelihood(p: Distribution, x: Tensor) -> Tensor:
     Returns:
         Nats, shape ``(K, M)``.
     """
-    pixels = getattr(p, "base_dist", None)
+    pixels = p.base_dist if isinstance(p, Independent) else None
     if isinstance(pixels, Bernoulli):
         logits = pixels.logits
         return logits @ x.T - softplus(logits).sum(1, keepdim=True)
     if isinstance(pixels, Normal):
-        precision = pixels.variance.reciprocal()
-        constant = p.log_prob(pixels.loc) - 0.5 * (pixels.loc**2 * precision).sum(1)
-        return constant[:, None] + (pixels.loc * precision) @ x.T - 0.5 * precision @ (x**2).T
+        # Three large terms that cancel where a variance is small: in float32 nothing would be left.
+        loc, precision, rows = (
+            pixels.loc.double(),
+            pixels.variance.double().reciprocal(),
+            x.double(),
+        )
+        constant = p.log_prob(pixels.loc) - 0.5 * (loc**2 * precision).sum(1)
+        square = constant[:, None] + (loc * precision) @ rows.T - 0.5 * precision @ (rows**2).T
+        return square.to(pixels.loc.dtype)
     return torch.stack([p.log_prob(row) for row in x], 1)

@@ -52,13 +52,12 @@ def sample(q: Independent, samples: int = 1, generator: torch.Generator | None =
     >>> torch.autograd.grad(z.sum(), mean)[0][0]  # a mean moves its three draws
     tensor([3., 3.])
     """
-    normal = getattr(q, "base_dist", None)
-    if not isinstance(normal, Normal):
+    if not (isinstance(q, Independent) and isinstance(q.base_dist, Normal)):
         raise TypeError(f"q: expected Independent(Normal, 1), found {q}")
     if samples < 1:
         raise ValueError(f"samples: expected at least 1, found {samples}")
-    loc = normal.loc
+    loc, scale = q.base_dist.loc, q.base_dist.scale
     epsilon = torch.randn(
         (samples, *loc.shape), generator=generator, dtype=loc.dtype, device=loc.device
     )
-    return location_scale(epsilon, loc, normal.scale)
+    return location_scale(epsilon, loc, scale)

@@ -11,6 +11,7 @@ One more step, of which only the numerator is differentiated,
 leaves the value where it is and has the derivative that follows from :math:`F_\phi(z) = u`.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,14 +33,18 @@ class Tabulated(UniformNoise):
     Args:
         log_density: :math:`\log p_\phi(z)` up to a constant, called with draws and the parameters
             by name. It must be smooth, and finite on the whole interval.
-        interval: The two ends of the support.
-        parameters: The parameters by name; each a number or a tensor without dimensions.
+        interval: The two ends of the support, finite.
+        parameters: The parameters by name, at least one; each a number or a tensor without
+            dimensions.
         panels: How many panels the table has. The error falls with their fourth power.
         nodes: Gauss--Legendre nodes in a panel, by which the density is integrated.
 
     Attributes:
         error: An estimate of the largest error of the tabulated :math:`F`, from the middle of every
             panel, where a cubic is farthest off. A draw has the law :math:`F` with this error.
+
+    Raises:
+        ValueError: If an argument is not as described; the message names it.
     """
 
     arg_constraints: Any = {}  # noqa: RUF012
@@ -54,8 +59,10 @@ class Tabulated(UniformNoise):
         nodes: int = 6,
     ):
         low, high = interval
-        if not low < high:
-            raise ValueError(f"interval: expected its ends in order, found {interval}")
+        if not -math.inf < low < high < math.inf:
+            raise ValueError(f"interval: expected finite ends, in order, found {interval}")
+        if not parameters:
+            raise ValueError("parameters: expected at least one, found none")
         if panels < 1:
             raise ValueError(f"panels: expected at least 1, found {panels}")
         self.arg_constraints = dict.fromkeys(parameters, constraints.real)
