@@ -382,7 +382,8 @@ def _device(state: Any) -> torch.device:
 
 
 def _kept(state: Any) -> list[Any]:
-    """What the optimizers keep. A step that makes some of it, as the first may, is no other's."""
+    """What the optimizers keep. A step that makes some of it, as a first one may, is not repeated:
+    it would make it again."""
     optimizers = [part for part in state if isinstance(part, torch.optim.Optimizer)]
     return [leaf for made in optimizers for leaf in tree_iter(list(made.state.values()))]
 
