@@ -35,6 +35,7 @@ __all__ = [
     "by_curve",
     "compare",
     "curve",
+    "ends",
     "key_of",
     "ours",
     "rows_as_json",
