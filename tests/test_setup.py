@@ -188,7 +188,7 @@ def test_help_explains_every_target_and_is_the_default() -> None:
 def test_a_relative_folder_is_one_of_the_repository(
     name: str, folder: str, meant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    show = ["--eval", f'show: ; @echo "$${name}"', "show"]
+    show = ["--no-print-directory", "--eval", f'show: ; @echo "$${name}"', "show"]
     monkeypatch.setenv(name, folder)
     assert make(*show).stdout == f"{meant}\n"
     monkeypatch.delenv(name)
