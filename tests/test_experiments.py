@@ -8,7 +8,8 @@ import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -475,6 +476,55 @@ def test_a_checkpoint_of_another_specification_is_refused(
     assert set(folder.iterdir()) == used | {other}
 
 
+@pytest.mark.parametrize(("prior", "weight"), [(True, 10 / 200), (False, 0.0)])
+def test_the_prior_has_a_minibatchs_share_of_the_data(
+    synthetic: data.Dataset, prior: bool, weight: float
+) -> None:
+    state, _ = experiments.start(small(prior=prior), synthetic)
+    (group,) = state.optimizer.param_groups
+    assert group["weight_decay"] == weight
+
+
+def test_each_bound_is_of_its_own_images_with_noise_of_its_own(
+    synthetic: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Tensor, int]] = []
+
+    def noted(model: Any, x: Tensor, generator: torch.Generator) -> float:
+        seen.append((x, generator.initial_seed()))
+        return float(len(seen))
+
+    monkeypatch.setattr(training, "lower_bound", noted)
+    assert _run.EVALUATED == 10_000
+    monkeypatch.setattr(_run, "EVALUATED", 30)
+    values = _run._evaluate(small(), synthetic, cast(Any, None), 100)
+    assert values == {"test": 1.0, "train": 2.0}
+    for (x, _), images in zip(seen, (synthetic.test, synthetic.train), strict=True):
+        torch.testing.assert_close(x, images[:30], rtol=0, atol=0)
+    for run, samples in ((small(), 100), (small(), 200), (small(seed=1), 100)):
+        _run._evaluate(run, synthetic, cast(Any, None), samples)
+    seeds = [seed for _, seed in seen[::2]]
+    assert seeds[1] == seeds[0]
+    assert len(set(seeds)) == 3, "another seed, or another place, is other noise"
+
+    _run._evaluate(small(pixels="drawn"), synthetic, cast(Any, None), 100)
+    assert all(set(x.unique().tolist()) == {0.0, 1.0} for x, _ in seen[-2:])
+
+
+def test_pixels_are_thresholded_once_and_drawn_each_time(synthetic: data.Dataset) -> None:
+    synthetic.train[:], synthetic.test[:] = 0.3, 0.7
+    datasets: dict[str, data.Dataset] = {}
+    gray = _run.dataset_of(small(), datasets=datasets)
+    binary = _run.dataset_of(small(pixels="thresholded"), datasets=datasets)
+    assert gray.train.unique().item() == pytest.approx(0.3)
+    assert (binary.train.unique().item(), binary.test.unique().item()) == (0.0, 1.0)
+    experiment = small(pixels="drawn")
+    _, draw = experiments.start(experiment, _run.dataset_of(experiment, datasets=datasets))
+    drawn = torch.cat([next(draw) for _ in range(50)])  # 10,000 pixels
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    assert drawn.mean().item() == pytest.approx(0.3, abs=0.025)  # five standard errors
+
+
 # -- Figure 3 ----------------------------------------------------------------------------------
 
 
@@ -521,6 +571,37 @@ def test_monte_carlo_em_trains_on_the_first_images_alone(
     assert curves() == first
     synthetic.train[:60] = 0.5
     assert curves(seed=0)["train"][-1] != first["train"][-1]
+
+
+def test_monte_carlo_em_is_the_papers_and_trains_the_generative_model_alone(
+    synthetic: data.Dataset,
+) -> None:
+    experiment = likelihood(algorithm="mcem")
+    state, _ = experiments.start(experiment, synthetic)
+    (group,) = state.optimizer.param_groups
+    parameters = state.model.generative_model.parameters()
+    assert set(map(id, group["params"])) == set(map(id, parameters))
+    step = experiments.step_of(experiment)
+    assert step.keywords == {"leapfrog_steps": 10, "weight_updates": 5}  # type: ignore[attr-defined]
+
+
+def test_a_likelihood_is_estimated_with_the_experiments_settings(
+    synthetic: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"draws": 13, "burn_in": 7, "leapfrog_steps": 3, "candidates": 99}
+    seen: list[tuple[Tensor, dict[str, Any]]] = []
+
+    def noted(model: Any, x: Tensor, *, generator: Any, **settings: Any) -> Any:
+        seen.append((x, settings))
+        return SimpleNamespace(log_likelihood=torch.tensor([1.0, 2.0]) * len(seen))
+
+    module = _run.marginal_likelihood
+    monkeypatch.setattr(module, "reciprocal_importance_sampling", noted)
+    values = _run._evaluate(likelihood(**asked), synthetic, cast(Any, None), 100)
+    assert values == {"test": 1.5, "train": 3.0}
+    for (x, settings), images in zip(seen, (synthetic.test, synthetic.train), strict=True):
+        torch.testing.assert_close(x, images[:12], rtol=0, atol=0)
+        assert settings == asked | {"start": "resampled"}
 
 
 def test_where_figure_3_is_evaluated_does_not_change_its_training(

@@ -59,6 +59,12 @@ def test_faster_is_counted_in_samples_to_wake_sleeps_end() -> None:
     assert "Earlier in 4 of 4 panels; with 10.0 to 10 times" in claim.evidence
     slower = {1e5: -150.0, 1e6: -130.0, 6e6: -120.0, 1e7: -100.0}
     assert scorecard.converges_faster(second(first=slower)).verdict == "holds with limits"
+    longer = scorecard.converges_faster(second(aevb=AEVB | {1e8: -90.0}))
+    assert "with 10.0 to 10 times" in longer.evidence, "of wake-sleep's samples"
+    below = second()
+    for record in below:  # the train curve is no evidence
+        record.curves["train_running"] = [value + 100 for value in record.curves["test"]]
+    assert scorecard.converges_faster(below) == scorecard.converges_faster(second())
     never = {1e5: -150.0, 1e7: -121.0}
     found = scorecard.converges_faster(second(first=never))
     assert found.verdict == "does not hold"
@@ -107,6 +113,8 @@ def test_monte_carlo_em_is_far_behind_or_it_is_not() -> None:
         ((2.0, 1.0, 3.0, 3.5), "holds"),
         ((2.0, 1.0, 3.0, 30.0), "holds with limits"),
         ((2.0, 4.0, 3.0, 3.0), "does not hold"),
+        ((2.0, 3.5, 3.0, 3.0), "does not hold"),
+        ((9.0, 1.0, 30.0, 3.0), "holds"),  # a gap that shrinks is none that grows
     ],
 )
 def test_overfitting_is_a_gap_that_grows(gaps: tuple[float, ...], verdict: str) -> None:
@@ -199,6 +207,9 @@ def test_appendix_d_and_the_manifold() -> None:
     assert judged({2: 0.1, 4: -0.4, 10: 0.3, 20: 3.0}).verdict == "holds with limits"
     assert judged({2: 0.1, 4: -0.4, 10: 0.3}).verdict == "does not hold"
     assert judged({2: 0.1, 4: -0.6, 10: 3.0}).verdict == "does not hold"
+    assert judged({2: 0.1, 4: -0.4, 10: -3.0}).verdict == "holds", "in either direction"
+    assert judged({2: 0.1, 5: 0.7, 10: 3.0}).verdict == "holds", "five is neither"
+    assert judged({2: 0.1, 5: 0.3, 10: 3.0}).verdict == "holds"
     smooth = scorecard.smooth_manifold
     assert smooth({"mnist": 0.2, "frey-face": 0.1}).verdict == "holds"
     assert smooth({"mnist": 0.4, "frey-face": 0.1}).verdict == "holds with limits"

@@ -172,6 +172,20 @@ def test_gaussian_dreams_are_sampled_and_moved_into_the_limits() -> None:
     assert kept.max() == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"), [({}, (0.0, 1.0)), ({"limits": (0.2, 0.4)}, (0.2, 0.4))]
+)
+def test_a_step_dreams_within_its_limits(
+    given: dict[str, tuple[float, float]], meant: tuple[float, float]
+) -> None:
+    shown: list[Tensor] = []
+    model = models.gaussian_vae(7, 5, 2, seeded(2), std=0.5)
+    model.recognition_model.register_forward_pre_hook(lambda _, inputs: shown.extend(inputs))
+    wake_sleep.step(wake_sleep.init(model, frozen(model), seeded()), data(50), **given)
+    _, dreams = shown  # first the datapoints
+    assert (dreams.min().item(), dreams.max().item()) == pytest.approx(meant)
+
+
 def test_a_dream_has_no_gradient() -> None:
     for network in (mlp.GaussianMLP(2, 3, 4), mlp.BernoulliMLP(2, 3, 4)):
         assert not wake_sleep.dream(network(torch.ones(5, 2))).requires_grad
