@@ -96,6 +96,8 @@ def test_mnist_has_the_known_moments_and_order(mnist: data.Dataset) -> None:
 def test_mnist_holds_out_the_images_that_complete_the_training_file(mnist: data.Dataset) -> None:
     held_out = data.mnist_held_out(data.folder())
     assert (held_out.shape, held_out.dtype) == ((10_000, 784), torch.float32)
+    images, *_ = data._mnist_tensors(data.folder())
+    assert torch.equal((held_out * 255).round().byte(), images[50_000:].reshape(-1, 784))
     whole = torch.cat([mnist.train, held_out]).double()
     assert whole.mean().item() == pytest.approx(0.13066, abs=5e-6)  # the 60,000 images' mean
 

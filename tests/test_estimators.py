@@ -37,6 +37,16 @@ MEAN = torch.tensor([0.3, -0.8], dtype=torch.float64)
 SCALE = torch.tensor([0.7, 0.4], dtype=torch.float64)
 
 
+@pytest.mark.parametrize("name", sorted(EVERY.keys() - {"leave one out"}))  # which needs two
+def test_one_noise_sample_is_the_usual_as_in_the_papers_experiments(name: str) -> None:
+    model, x = linear_gaussian(6, 2), torch.ones(3, 6)
+    usual, one = (
+        EVERY[name](model, x, *given, generator=torch.Generator().manual_seed(1))
+        for given in ((), (1,))
+    )
+    assert torch.equal(usual, one)
+
+
 def seeded(seed: int = 0) -> torch.Generator:
     # Statistical tests set their own seed: see the note on random tests in conftest.py. None is
     # conftest's, or the noise would be the data.

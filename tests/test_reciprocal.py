@@ -1,5 +1,6 @@
 """Appendix D: the marginal likelihood from draws of the posterior."""
 
+import inspect
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.stats import gaussian_kde
 from torch import Tensor, nn
 from torch.distributions import Independent, MultivariateNormal, Normal
 
-from aevb import hmc, models
+from aevb import hmc, models, reparameterization
 from aevb.marginal_likelihood import reciprocal
 from aevb.marginal_likelihood.reciprocal import (
     DENSITIES,
@@ -40,6 +41,29 @@ def test_the_reciprocal_is_unbiased(latent_dim: int, density: str) -> None:
         model, x, draws=100, density=density, generator=seeded(10 + latent_dim)
     )
     assert_mean((model.log_evidence(x) - found.log_likelihood).exp(), 1.0)
+
+
+def test_the_usual_settings_are_the_papers() -> None:
+    usual = inspect.signature(reciprocal_importance_sampling).parameters
+    assert usual["draws"].default == 50
+    assert usual["leapfrog_steps"].default == 4
+
+
+@pytest.mark.parametrize("start", ["prior", "recognition", "resampled"])
+def test_chains_start_where_they_are_told_to(start: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, calls = linear_gaussian(6, 2), []
+    x = drawn(model, 4, seeded())
+    q = model.prior.expand((4,)) if start == "prior" else model.recognition_model(x)
+    expected = reparameterization.sample(q, 1, seeded())[0]
+
+    def resample(*given: object, generator: torch.Generator) -> Tensor:
+        calls.append(given)
+        return torch.zeros(4, 2)
+
+    monkeypatch.setattr(reciprocal, "resample", resample)
+    z = reciprocal._start(model, x, start, 99, seeded())
+    assert calls == ([(model, x, 99)] if start == "resampled" else [])
+    torch.testing.assert_close(z, torch.zeros(4, 2) if calls else expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("density", DENSITIES)
