@@ -52,14 +52,12 @@ def draw(axes: Axes, figure: str, key: reference.Key, runs: Sequence[Record]) ->
 def _draw_ours(
     axes: Axes, runs: Sequence[Record], name: str, color: Any, style: Any, log_x: bool
 ) -> None:
-    end = max(record.curves["samples"][-1] for record in runs)
-    longest = [record for record in runs if record.curves["samples"][-1] == end]
-    samples = longest[0].curves["samples"]
-    mean = reference.ours(longest, name, samples, log_x=log_x).mean(axis=0)
+    samples = max((record.curves["samples"] for record in runs), key=lambda known: known[-1])
+    values = reference.ours(runs, name, samples, log_x=log_x)
+    mean = values[~np.isnan(values[:, -1])].mean(axis=0)  # of those that came to the end
     label = f"ours {runs[0].configuration['algorithm']} {name}"
     axes.plot(samples, mean, color=color, linewidth=OURS, linestyle=style, label=label)
     if len(runs) > 1:
-        values = reference.ours(runs, name, samples, log_x=log_x)
         low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
         axes.fill_between(samples, low, high, color=color, alpha=0.25, linewidth=0)
 

@@ -6,6 +6,7 @@ what it judges and returns a :class:`Claim`.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -35,9 +36,6 @@ __all__ = [
 VERDICTS = ("holds", "holds with limits", "does not hold", "was not decided", "was not measured")
 
 
-UNDECIDED = VERDICTS[3]
-
-
 @dataclass(frozen=True)
 class Claim:
     """One claim of the paper and what our runs say to it."""
@@ -51,14 +49,18 @@ class Claim:
     """Where the evidence is laid out: a page of the book."""
 
 
-def judge(measured: Iterable[float], holds: bool, limits: bool = False) -> str:
+def judge(
+    measured: Iterable[float], holds: bool, limits: bool = False, *, decided: bool = True
+) -> str:
     """The verdict of a rule: ``holds``, ``holds with limits`` or ``does not hold``.
 
     Where one of the measured numbers is none, ``was not measured``: a run that ends early says
-    nothing about what comes after.
+    nothing about what comes after. Where their errors leave it open, ``was not decided``.
     """
     if np.isnan([*measured]).any():
-        return VERDICTS[-1]
+        return VERDICTS[4]
+    if not decided:
+        return VERDICTS[3]
     return VERDICTS[0] if holds else VERDICTS[1] if limits else VERDICTS[2]
 
 
@@ -229,7 +231,6 @@ def one_noise_sample_is_enough(
     bounds = [np.array([_at(run, samples) for run in runs]) for runs in (one, five)]
     gain = float(bounds[1].mean() - bounds[0].mean())
     error = float(np.sqrt(sum(values.var(ddof=1) / len(values) for values in bounds)))
-    verdict = judge([gain, error], gain + 2 * error < 0.5)
     return Claim(
         "One noise sample a datapoint is enough if the minibatch is large enough, such as 100.",
         f"With $M = 100$ five in place of one gain less than half a nat after "
@@ -237,7 +238,7 @@ def one_noise_sample_is_enough(
         "two, and is not decided in between.",
         f"Five gain {_signed(gain)} ± {error:.1f} nats, MNIST with "
         f"{one[0].configuration['latent_dim']} latent variables, {len(one)} seeds and {len(five)}.",
-        UNDECIDED if abs(gain - 0.5) <= 2 * error else verdict,
+        judge([gain, error], gain < 0.5, decided=abs(gain - 0.5) > 2 * error),
         "sensitivity",
     )
 
@@ -298,16 +299,15 @@ def variance_below_one(variances: Mapping[str, tuple[float, float]]) -> Claim:
         f"{value:.2g} ± {error:.1g} on {tables.DATASETS[name]}"
         for name, (value, error) in variances.items()
     )
-    known = [value for pair in variances.values() for value in pair] if len(variances) == 2 else []
-    highest = max((value + 2 * error for value, error in variances.values()), default=np.nan)
-    lowest = max((value - 2 * error for value, error in variances.values()), default=np.nan)
-    decided = highest < 1 or lowest > 1
+    measured = [variances.get(name, (np.nan, np.nan)) for name in tables.DATASETS]
+    below = all(value + 2 * error < 1 for value, error in measured)
+    above = any(value - 2 * error > 1 for value, error in measured)
     return Claim(
         "The estimator's variance is small, below one, and omitted from Figure 2.",
         "The variance of the test bound is below one on both data sets, by two standard errors; it "
         "fails if one is above by two, and is not decided in between.",
         f"{said} (nats squared).",
-        judge(known or [np.nan], highest < 1) if decided or not known else UNDECIDED,
+        judge(chain(*measured), below, decided=below or above),
         "figure_2_lower_bound",
     )
 

@@ -69,12 +69,9 @@ def pairwise_log_likelihood(p: Distribution, x: Tensor) -> Tensor:
         return logits @ x.T - softplus(logits).sum(1, keepdim=True)
     if isinstance(pixels, Normal):
         # Three large terms that cancel where a variance is small: in float32 nothing would be left.
-        loc, precision, rows = (
-            pixels.loc.double(),
-            pixels.variance.double().reciprocal(),
-            x.double(),
-        )
+        loc, precision = pixels.loc.double(), pixels.variance.double().reciprocal()
         constant = p.log_prob(pixels.loc) - 0.5 * (loc**2 * precision).sum(1)
-        square = constant[:, None] + (loc * precision) @ rows.T - 0.5 * precision @ (rows**2).T
-        return square.to(pixels.loc.dtype)
+        x = x.double()
+        nats = constant[:, None] + (loc * precision) @ x.T - 0.5 * precision @ (x**2).T
+        return nats.to(pixels.loc.dtype)
     return torch.stack([p.log_prob(row) for row in x], 1)
