@@ -365,3 +365,11 @@ def test_a_decoder_that_returns_no_number_is_refused() -> None:
     x[1] = math.nan
     with pytest.raises(hmc.InitialPositionError, match="found nan"):
         annealed_importance_sampling(model, x, chains=2, temperatures=3)
+
+
+def test_the_acceptance_rate_is_a_chance_and_no_count() -> None:
+    model, x, _ = bench(2, 50)  # one move of one chain, which is accepted or not
+    found = annealed_importance_sampling(
+        model, x, chains=1, temperatures=2, step_size=0.3, pilot=False, generator=seeded()
+    )
+    assert ((found.acceptance_rate > 0) & (found.acceptance_rate < 1)).any()

@@ -335,3 +335,7 @@ def test_a_checkpoint_can_be_looked_into(stored: Path) -> None:
     with safe_open(stored, framework="pt") as file:
         assert json.loads(file.metadata()["state"])["progress"] == PROGRESS
         assert "generator/state" in file.keys()  # noqa: SIM118 - not a mapping
+
+
+def test_a_checkpoint_of_some_run_is_not_that_of_none(stored: Path) -> None:
+    refused(stored, "", "a checkpoint of another run")

@@ -818,3 +818,8 @@ def test_a_fashion_mnist_that_cannot_be_had_is_one_line(
     monkeypatch.setattr(_torchvision.import_datasets().utils, "download_url", none)
     with pytest.raises(data.DataError, match=r"^http\S+gz: expected the file, found: no route to"):
         data.fashion_mnist(download=True)
+
+
+def test_a_data_set_moves_as_a_whole(frey_face: data.Dataset) -> None:
+    moved = frey_face.to("meta")
+    assert {moved.train.device.type, moved.test.device.type} == {"meta"}

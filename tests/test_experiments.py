@@ -16,7 +16,17 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
-from aevb import __main__, _options, _run, checkpoint, data, experiments, results, training
+from aevb import (
+    __main__,
+    _options,
+    _run,
+    checkpoint,
+    data,
+    experiments,
+    monte_carlo_em,
+    results,
+    training,
+)
 from aevb.experiments import LowerBound, MarginalLikelihood
 from aevb.marginal_likelihood import quadrature, reciprocal_importance_sampling
 from aevb.results import Record
@@ -951,3 +961,17 @@ def test_committed_records_are_made_again(name: str, samples: int) -> None:
     real(record.configuration["dataset"])
     found = experiments.rerun(record, samples, progress=False)
     assert max(found.values()) < 0.05
+
+
+def test_an_iteration_of_monte_carlo_em_counts_15_times(
+    synthetic: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, step = [], monte_carlo_em.step
+
+    def counted(*given: Any, **settings: Any) -> Any:
+        taken.append(settings)
+        return step(*given, **settings)
+
+    monkeypatch.setattr(monte_carlo_em, "step", counted)
+    experiments.run(likelihood(algorithm="mcem"), tmp_path, progress=False)
+    assert taken == [{"leapfrog_steps": 10, "weight_updates": 5}] * 20

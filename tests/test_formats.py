@@ -134,3 +134,11 @@ def test_the_real_file_is_read_as_scipy_reads_it() -> None:
 def test_another_matlab_file_is_refused(content: bytes, message: str) -> None:
     with refused(message):
         _formats.matlab_matrix(content, "ff", "the file")
+
+
+def test_a_matlab_matrix_ends_with_its_values() -> None:
+    content = matlab()
+    size = int.from_bytes(content[132:136], "little") + 8
+    longer = content[:132] + size.to_bytes(4, "little") + content[136:] + bytes(8)
+    with refused("nothing after the values, found 8 bytes"):
+        _formats.matlab_matrix(longer, "ff", "the file")

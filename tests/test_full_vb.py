@@ -581,3 +581,14 @@ def test_a_prior_in_the_optimizer_as_well_is_refused() -> None:
         {"params": model.recognition_model.parameters(), "weight_decay": 0.5},
     ]
     assert full_vb.init(model, torch.optim.SGD(groups, lr=0.1), seeded(), N).datapoints == N
+
+
+@pytest.mark.parametrize("which", ["weights", "scales"])
+def test_a_prior_on_a_part_of_theta_is_refused(which: str) -> None:
+    model = vae()
+    parts = {"weights": [*model.inferred.values()], "scales": [model.log_scale]}
+    groups = [
+        {"params": part, "weight_decay": 0.5 * (name == which)} for name, part in parts.items()
+    ]
+    with pytest.raises(ValueError, match=r"^optimizer: expected no weight decay on theta"):
+        full_vb.init(model, torch.optim.SGD(groups, lr=0.1), seeded(), N)

@@ -704,3 +704,41 @@ def test_diagnostics_say_when_chains_disagree() -> None:
 def test_diagnostics_check_their_shape(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"positions: expected the shape \(S, C, J\)"):
         hmc.diagnostics(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(("drop", "divergent"), [(999.0, False), (1_001.0, True)])
+def test_an_energy_error_above_1000_nats_is_a_divergence(drop: float, divergent: bool) -> None:
+    def cliff(z: Tensor) -> Tensor:  # flat around the start, which stands so much higher
+        return 0 * z.sum(-1) - drop * (z[..., 0] != 0)
+
+    _, info = hmc.step(hmc.init(torch.zeros(1, 1), cliff), cliff, 0.1, 3, generator=seeded())
+    assert info.energy_error.item() == pytest.approx(drop)
+    assert info.divergent.item() == divergent
+
+
+def test_the_warm_up_shortens_its_moves_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    state, tried, step = hmc.init(torch.zeros(4, 2), gaussian), [], hmc.step
+
+    def spy(state: hmc.State, log_density: object, size: Tensor, *rest: int, **other: object):
+        tried.append(size)
+        return step(state, log_density, size, *rest, **other)
+
+    monkeypatch.setattr(hmc, "step", spy)
+    monkeypatch.setattr(hmc, "adapt", lambda size, *given, **settings: size)
+    hmc.sample(state, gaussian, 0.1, 1, 1, warm_up=500, jitter=0.5, generator=seeded())
+    assert_mean(torch.stack(tried) / 0.1, 0.75)
+
+
+def test_a_chain_that_diverged_once_is_one_of_those_that_did(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state, step = hmc.init(torch.zeros(3, 2), gaussian), hmc.step
+    divergent = iter([[0, 1, 0], [0, 0, 0], [0, 1, 1]])
+
+    def stepped(*given: object, **settings: object) -> tuple[hmc.State, hmc.Info]:
+        state, info = step(*given, **settings)
+        return state, info._replace(divergent=torch.tensor(next(divergent), dtype=torch.bool))
+
+    monkeypatch.setattr(hmc, "step", stepped)
+    with pytest.warns(hmc.DivergenceWarning, match="3 of 9 proposals .* in 2 of 3 chains"):
+        hmc.sample(state, gaussian, 0.1, 1, 3, generator=seeded())

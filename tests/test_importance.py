@@ -222,3 +222,20 @@ def test_no_gradient_and_no_global_randomness() -> None:
     assert not one.log_likelihood.requires_grad
     assert torch.equal(one.log_likelihood, two.log_likelihood)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_draws_of_a_correlated_proposal_have_its_covariance() -> None:
+    covariance = torch.tensor([[[4.0, 1.8], [1.8, 1.0]], [[1.0, -0.3], [-0.3, 0.1]]])
+    q = MultivariateNormal(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), covariance)
+    z = importance._draw(q, 20_000, seeded()) - q.loc
+    assert_mean((z[..., :, None] * z[..., None, :]), covariance)
+
+
+def test_each_part_has_its_own_covariances(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importance, "DECODED", 2 * 6)  # two datapoints at once
+    model, x = bench(2)
+    scales = torch.diag_embed(torch.arange(1.0, 11.0).view(5, 2))
+    proposal = MultivariateNormal(torch.zeros(5, 2), scale_tril=scales)
+    parts = list(importance._proposals(model, x, proposal, 2))
+    assert torch.equal(torch.cat([rows for rows, _ in parts]), x)
+    assert torch.equal(torch.cat([q.scale_tril for _, q in parts]), scales)

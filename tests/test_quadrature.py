@@ -339,13 +339,14 @@ def test_a_decoder_that_returns_no_number_somewhere_is_named() -> None:
         quadrature(model, torch.rand(9, 4, generator=seeded(1)))
 
 
-def test_a_hole_between_the_points_of_the_shared_lattice_is_named() -> None:
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_hole_between_the_points_of_the_shared_lattice_is_named(value: float) -> None:
     class Holed(models.LinearGaussian):
         hole = torch.zeros(2)
 
         def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
             near = (z - self.hole).norm(dim=-1) < 0.01
-            return torch.where(near, math.nan, super().log_joint(x, z))
+            return torch.where(near, value, super().log_joint(x, z))
 
     plain = narrow(2, 0.05)
     decoder = plain.generative_model
@@ -354,3 +355,27 @@ def test_a_hole_between_the_points_of_the_shared_lattice_is_named() -> None:
     model.hole = plain.posterior(x).mean[1].detach()
     with pytest.raises(ValueError, match="found another value for 1 of 4 datapoints"):
         quadrature(model, x)
+
+
+def test_what_a_cell_may_hide_is_by_the_hessian() -> None:
+    weight = torch.tensor([[1.0, -0.5], [0.5, 0.2], [0.3, -1.0]])
+    model = models.LinearGaussian(weight, torch.zeros(3), 0.05)
+    x, _ = simulate(model, 4, seeded())
+    parents = torch.randn(4, 2, generator=seeded(1))
+    children = module._children(parents, 0.25).unbind(1)
+    values = torch.stack([model.log_joint(x, z) for z in children], 1)
+    level = module._Level(torch.arange(4), parents, values, 0.25)
+
+    found = module._hidden(model, x, level, values.amax(1))
+
+    hessian = torch.eye(2) + weight.T @ weight / 0.05**2
+    assert hessian[0, 1] < 0
+    torch.testing.assert_close(found, (0.25**2 / 8 * hessian.abs().sum()).expand(4))
+
+
+def test_the_error_has_the_share_that_is_left_out() -> None:
+    # Of a Gaussian in the plane a share of exp(-d) has fallen by more than d.
+    model = narrow(2, 0.2)
+    x, _ = simulate(model, 20, seeded())
+    found, tail = quadrature(model, x), 1e-3 * math.exp(-module.DEPTH)
+    assert found.error[found.nodes > 0].min().item() == pytest.approx(tail, rel=0.01)

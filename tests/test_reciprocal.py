@@ -244,3 +244,35 @@ def test_a_chain_that_got_stuck_goes_on_with_smaller_steps() -> None:
         )
     assert (found.acceptance_rate > 0.3).all()
     torch.testing.assert_close(found.log_likelihood, model.log_evidence(x), rtol=0, atol=0.2)
+
+
+def test_the_first_half_is_fitted_and_the_second_averaged(monkeypatch) -> None:
+    # An odd number of draws: the second half is the longer one.
+    model, given = linear_gaussian(6, 2), []
+    x, density, sample = drawn(model, 3, seeded()), reciprocal._log_density, hmc.sample
+
+    def sampled(*arguments: object, **settings: object) -> hmc.Samples:
+        given.append(sample(*arguments, **settings))
+        return given[0]
+
+    def noted(fitted: Tensor, z: Tensor, kind: str) -> Tensor:
+        given.extend([fitted, z, density(fitted, z, kind)])
+        return given[-1]
+
+    monkeypatch.setattr(hmc, "sample", sampled)
+    monkeypatch.setattr(reciprocal, "_log_density", noted)
+    found = reciprocal_importance_sampling(model, x, draws=51, generator=seeded(1))
+
+    chains, fitted, averaged, log_q = given
+    assert torch.equal(fitted, chains.positions[:25])
+    assert torch.equal(averaged, chains.positions[25:])
+    mean = (log_q - model.log_joint(x, averaged)).exp().mean(0)
+    torch.testing.assert_close(found.log_likelihood, -mean.log())
+
+
+def test_the_halves_are_explained_from_each_other() -> None:
+    # A narrow one and a wide one: either direction alone would choose another bandwidth.
+    draws = torch.randn(40, 1, 1, generator=seeded())
+    draws[:20] *= 0.1
+    found, swapped = (reciprocal._log_density(d, draws, "kde") for d in (draws, draws.roll(20, 0)))
+    torch.testing.assert_close(found, swapped)

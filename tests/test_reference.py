@@ -428,3 +428,14 @@ def test_a_record_from_before_a_setting_is_of_the_same_curve() -> None:
     rounded = replace(newer, configuration=older.configuration | {"precision": "bfloat16"})
     (curve,) = reference.by_curve([older, newer, rounded]).values()
     assert curve == [older, newer]
+
+
+def test_the_table_has_a_digit_on_frey_face_and_two_on_mnist() -> None:
+    lines = reference.table(reference.compare("figure-2", [])).splitlines()
+    paper = {}
+    for line in lines:
+        if line.endswith("nats per datapoint"):
+            block = line.split(",")[0]
+        elif "paper" in line:
+            paper.setdefault(block, set()).add(len(line.split(".")[-1]))
+    assert paper == {"mnist": {2}, "frey-face": {1}}

@@ -224,3 +224,17 @@ def test_a_step_that_replaces_its_state_is_refused() -> None:
     draw = data.minibatches(torch.rand(60, 12, generator=generator), 8, generator)
     with pytest.raises(ValueError, match=r"^repeat: expected .* in place, found a new model$"):
         training.train(step, state, draw, lambda *_: {}, [80], repeat=True, progress=False)
+
+
+def test_what_has_a_size_that_depends_on_values_cannot_be_repeated() -> None:
+    x = torch.tensor([0.0, 1.0])
+    assert "nonzero" in replay.record(lambda: x.nonzero().sum()).obstacle
+
+
+def test_a_silent_repetition_does_not_look() -> None:
+    state, seen = torch.zeros(()), torch.zeros(())
+    recording = replay.record(lambda: state.add_(1), lambda result: seen.add_(result))
+    recording.repeat(2, silently=True)
+    assert (state, seen) == (3, 1)
+    recording.repeat()
+    assert (state, seen) == (4, 1 + 4)

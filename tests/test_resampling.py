@@ -74,3 +74,11 @@ def test_what_cannot_be_weighed_is_refused() -> None:
     x[1, 2] = torch.nan
     with pytest.raises(ValueError, match=r"found another value for 1 of 3 datapoints$"):
         resample(model, x)
+
+
+def test_a_decoder_that_returns_no_number_for_some_candidates_is_refused() -> None:
+    model = models.bernoulli_vae(4, 3, 1)
+    plain = model.generative_model.forward
+    model.generative_model.forward = lambda z: plain(torch.where(z > 1, torch.nan, z))
+    with pytest.raises(ValueError, match=r"found another value for 3 of 3 datapoints$"):
+        resample(model, torch.zeros(3, 4), 50, generator=seeded())

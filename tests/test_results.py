@@ -111,11 +111,12 @@ def test_a_later_record_replaces_the_earlier(tmp_path: Path) -> None:
 
 
 def test_find_is_in_the_order_of_names(tmp_path: Path) -> None:
-    for name in ("b", "c", "a"):
+    names = [f"{n * 7 % 19:02d}" for n in range(19)]
+    for name in names:
         results.save(dataclasses.replace(RECORD, name=name), tmp_path)
     results.save(dataclasses.replace(RECORD, figure="figure-9"), tmp_path)
 
-    assert [record.name for record in results.find("figure-2", tmp_path)] == ["a", "b", "c"]
+    assert [record.name for record in results.find("figure-2", tmp_path)] == sorted(names)
     assert results.find("figure-3", tmp_path) == []
 
 
@@ -493,3 +494,28 @@ def test_a_record_from_before_it_was_noted_was_multiplied_by_pytorch() -> None:
 def test_a_machine_without_git_has_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert results.provenance(torch.device("cpu"), "")["commit"] is None
+
+
+def test_the_commit_is_told_and_whether_something_is_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.delenv("AEVB_COMMIT", raising=False)
+    git = ["git", "-C", tmp_path, "-c", "user.name=n", "-c", "user.email=e"]
+    for command in (["init", "-q"], ["commit", "-qm", "ours", "--allow-empty"]):
+        subprocess.run([*git, *command], check=True)
+    head = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True)
+    assert results.provenance(torch.device("cpu"), "")["commit"] == head[:12]
+    (tmp_path / "file").touch()
+    subprocess.run([*git, "add", "file"], check=True)
+    assert results.provenance(torch.device("cpu"), "")["commit"] == f"{head[:12]}-dirty"
+    monkeypatch.setenv("AEVB_COMMIT", "told")
+    assert results.provenance(torch.device("cpu"), "")["commit"] == "told"
+
+
+def test_the_threads_are_those_in_use() -> None:
+    torch.set_num_threads(2)
+    try:
+        assert results.provenance(torch.device("cpu"), "")["threads"] == 2
+    finally:
+        torch.set_num_threads(1)

@@ -115,6 +115,10 @@ def test_monte_carlo_em_is_far_behind_or_it_is_not() -> None:
         ((2.0, 4.0, 3.0, 3.0), "does not hold"),
         ((2.0, 3.5, 3.0, 3.0), "does not hold"),
         ((9.0, 1.0, 30.0, 3.0), "holds"),  # a gap that shrinks is none that grows
+        ((9.0, 1.0, 9.0, 1.0), "holds"),
+        ((2.0, 3.0, 3.0, 4.0), "holds"),  # it has to grow by more than a nat
+        ((2.0, 3.0, 3.0, 4.1), "holds with limits"),
+        ((2.0, 3.1, 3.0, 3.0), "does not hold"),
     ],
 )
 def test_overfitting_is_a_gap_that_grows(gaps: tuple[float, ...], verdict: str) -> None:
@@ -225,3 +229,85 @@ def test_the_table_links_each_claim_to_its_page() -> None:
         assert f"**It {claim.verdict}.**" in row
         assert f"{{doc}}`{claim.page}`" in row
         assert claim.rule in row
+
+
+@pytest.mark.parametrize(
+    ("samples", "verdict"),
+    [
+        (5e6, "holds"),
+        (5.1e6, "holds with limits"),
+        (9.9e6, "holds with limits"),
+        (1e7, "does not hold"),
+    ],
+)
+def test_faster_is_by_a_factor_of_two(samples: float, verdict: str) -> None:
+    curve = {1e5: -150.0, samples: -120.0, 1.1e7: -100.0}
+    assert scorecard.converges_faster(second(first=curve)).verdict == verdict
+
+
+def test_better_in_half_of_the_panels_is_not_better() -> None:
+    usual, worse = second(), second(aevb={1e5: -150.0, 1e7: -121.0})
+    for panels, verdict in ((1, "holds with limits"), (2, "does not hold")):
+        records = worse[: 2 * panels] + usual[2 * panels :]
+        assert scorecard.better_solution(records).verdict == verdict
+
+
+def likelihoods(**curves: dict[float, float]) -> list[Record]:
+    return [
+        made_up(experiments.MarginalLikelihood(algorithm=a.replace("_", "-"), n_train=n), curve)
+        for n in (1_000, 50_000)
+        for a, curve in curves.items()
+    ]
+
+
+def test_figure_3_is_read_at_two_million_samples_along_its_straight_axis() -> None:
+    claim = scorecard.faster_in_likelihood(
+        likelihoods(
+            aevb={1e6: -200.0, 3e6: -100.0, 1e7: -100.0},
+            wake_sleep={1e6: -200.0, 1e7: -200.0},
+            mcem={1e6: -160.0, 3e6: -160.0, 1e7: -90.0},
+        )
+    )
+    assert claim.verdict == "holds"
+    assert "+10.0 (1,000 images) and +10.0 (50,000 images)" in claim.evidence
+
+
+@pytest.mark.parametrize(("end", "verdict"), [(-110.1, "holds"), (-110.0, "does not hold")])
+def test_monte_carlo_em_is_judged_at_ten_million_samples(end: float, verdict: str) -> None:
+    records = likelihoods(aevb={2e6: -150.0, 1e7: -100.0}, mcem={2e6: -150.0, 1e7: end})
+    assert scorecard.em_is_not_on_line(records).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("lead", "verdict"),
+    [(-3.0, "holds"), (-6.0, "holds"), (-6.1, "holds with limits"), (3.0, "does not hold")],
+)
+def test_the_ranking_may_be_the_other_way_round(lead: float, verdict: str) -> None:
+    def runs(lead: float) -> tuple[Record, Record]:  # at 5e5; before, wake-sleep is far ahead
+        ends = {"aevb": {2e5: -158.0, 5e5: -150.0 + lead}, "wake-sleep": {2e5: -1.0, 5e5: -150.0}}
+        return tuple(
+            made_up(experiments.LowerBound("mnist", a, 3), {1e5: -160.0} | end)
+            for a, end in ends.items()
+        )
+
+    claim = scorecard.ranking_is_insensitive({500: runs(-3.0), 250: runs(lead), 1_000: runs(-3.0)})
+    assert claim.verdict == verdict
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [(20.0, "holds"), (20.1, "does not hold")])
+def test_the_panel_with_the_dearest_sample_decides(rate: float, verdict: str) -> None:
+    rates = {f"mnist-{a}-nz{n}-seed0": 10.0 for a in ("aevb", "wake-sleep") for n in (3, 5, 10)}
+    rates["mnist-aevb-nz5-seed0"] = rate
+    assert scorecard.same_cost(rates, (3, 5, 10)).verdict == verdict
+
+
+def test_the_thresholds_of_appendix_d_and_of_the_manifold() -> None:
+    judged = scorecard.unreliable_in_many_dimensions
+    for at_five in (0.1, 3.0):  # neither fewer than five nor more
+        assert judged({4: -0.49, 5: at_five, 10: -0.51}).verdict == "holds"
+    assert judged({4: 0.49, 10: 0.49, 20: -0.51}).verdict == "holds with limits"
+    assert judged({4: 0.51, 10: 3.0}).verdict == "does not hold"
+    smooth = scorecard.smooth_manifold
+    assert smooth({"mnist": 0.24, "frey-face": 0.1}).verdict == "holds"
+    assert smooth({"mnist": 0.25, "frey-face": 0.1}).verdict == "holds with limits"
+    assert smooth({"mnist": 0.25, "frey-face": 0.25}).verdict == "does not hold"

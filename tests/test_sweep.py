@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from aevb import data, experiments, results, sweep
+from aevb import data, experiments, results, sweep, training
 from aevb.__main__ import main
 from aevb.experiments import ExperimentError, LowerBound, MarginalLikelihood
 from aevb.sweep import cost
@@ -626,3 +626,24 @@ def test_kubernetes_jobs_that_are_gone_have_failed_and_silence_is_not_the_end(
         environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
         shown = subprocess.run([status, "job"], env=environment, capture_output=True, text=True)
         assert shown.stdout.strip() == meaning, answer
+
+
+def test_the_cost_of_the_evaluations_by_hand() -> None:
+    speeds = cost.measured("bench").configuration
+    start, rates = sum(speeds["start_up"].values()), speeds["rates"]
+    frey = LowerBound("frey-face", latent_dim=5, preset="smoke")
+    images = 1_965 * len(training.schedule(frey.samples, 500))
+    expected = start + (frey.samples + images / 3) / rates["figure-2"]["frey-face-aevb-nz5-seed0"]
+    assert cost.core_seconds(frey) == pytest.approx(expected)
+    likelihood = MarginalLikelihood(n_train=1_000, samples=100_000)  # after one step and at the end
+    per_point = speeds["likelihood"]["seconds_per_1000_points"] / 1_000
+    expected = start + 100_000 / rates["figure-3"]["aevb-n1000-seed0"] + 2 * 2 * 1_000 * per_point
+    assert cost.core_seconds(likelihood) == pytest.approx(expected)
+
+
+def test_a_step_on_frey_face_has_500_images() -> None:
+    frey = [e for e in experiments.grid("figure-2") if e.dataset == "frey-face"]
+    found = sum(cost.gpu_seconds(e) for e in frey)
+    group = cost.measured("gpu").configuration["groups"]["Frey Face"]
+    assert group["runs"] == len(frey)
+    assert found == pytest.approx(group["microseconds"] * 1e-6 * 1e8 / 500)

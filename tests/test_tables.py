@@ -269,3 +269,36 @@ def test_an_older_record_is_of_float32() -> None:
     table = cells(tables.settings([record(20), newer]))
     assert ["precision of the matrix products", "float32"] in table
     assert "draws of the prior" not in tables.settings([record(20), newer])
+
+
+def test_the_usual_value_is_that_of_most_panels() -> None:
+    runs = [record(3, step_size=0.01), record(5), record(20)]
+    found = {label: values for label, *values in cells(tables.settings(runs))}
+    assert found["Adagrad's step size, $\\eta$"] == ["0.02; 0.01 at $N_z = 3$"]
+
+
+def test_moved_leaves_out_runs_of_less_than_400000_samples() -> None:
+    others = [
+        replace(record(3, reached=reached, seed=n), name=f"nz3-seed{n}")
+        for n, reached in enumerate((20_000_000, 399_900, 400_000))
+    ]
+    others[0] = replace(others[0], name="nz3")
+    _, _, *body = cells(tables.moved(others))
+    assert [line[1:3] for line in body] == [["seed: 2", "0.4"]]
+
+
+def test_frey_face_has_no_digit_after_the_point() -> None:
+    key = {"dataset": "frey-face", "n_train": 1_600}
+    runs = [replace(record(20, seed=n, **key), name=f"nz20-{n}" * (n + 1)) for n in (0, 1)]
+    rows = [row(20, 100, 1000.5, 900.0)._replace(**key)]
+    texts = (
+        tables.differences(rows, "frey-face"),
+        tables.variants(runs, (1e6,)),
+        tables.moved(runs),
+        tables.train_test_gaps(runs),
+    )
+    for table in texts:
+        shown = [cell for line in cells(table)[2:] for cell in line]
+        numbers = [cell for cell in shown if cell and not cell.strip("+−.0123456789")]
+        assert numbers
+        assert not any("." in cell for cell in numbers), table

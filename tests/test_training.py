@@ -483,3 +483,33 @@ def test_the_bound_can_be_recomputed_from_the_weights_alone() -> None:
     bound = likelihood.sum(-1) - kl_divergence(q, Normal(0.0, 1.0)).sum(-1)
 
     assert found == pytest.approx(bound.mean().item(), abs=1e-10)
+
+
+def test_the_train_curve_of_a_step_that_counts_more_is_that_of_its_datapoints() -> None:
+    _, history = training.train(counting(), count(), rows(10), nothing, [150, 450], per_step=150)
+    assert history.curves["train_running"] == [1.0, (2 + 3) / 2]
+
+
+def test_a_step_that_counts_more_is_looked_at_each_time() -> None:
+    bound = lambda n: math.nan if n == 3 else 0.0  # noqa: E731
+    with pytest.raises(training.DivergenceError, match=r"after 450 samples \(3 steps\)"):
+        training.train(counting(bound), count(), rows(10), nothing, [150, 15_000], per_step=150)
+
+
+def test_one_datapoint_is_enough_to_diverge() -> None:
+    def step(state: Count, minibatch: Tensor) -> tuple[Count, Info]:
+        state.steps.add_(1)
+        bounds = torch.zeros(len(minibatch))
+        bounds[-1] = math.nan if state.steps > 1_500 else 0.0
+        return state, Info(bounds)
+
+    with pytest.raises(training.DivergenceError, match=r"after 20,000 samples \(2,000 steps\)"):
+        training.train(step, count(), rows(10), nothing, [10, 10**6])
+
+
+def test_runs_together_return_in_their_order_however_long_they_take() -> None:
+    def run(pauses: int) -> Iterator[None]:
+        yield from itertools.repeat(None, pauses)
+        return pauses
+
+    assert training.together(map(run, (5, 1, 3))) == [5, 1, 3]
