@@ -70,7 +70,11 @@ class Adagrad(torch.optim.Adagrad):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Accumulate the gradients, and move the parameters once the warm-up is over."""
+        """Accumulate the gradients, and move the parameters once the warm-up is over.
+
+        Raises:
+            ValueError: If the parameters are flat, and one has no gradient.
+        """
         for group in self.param_groups:
             if group["lr"] != group["step_size"]:  # the warm-up is not over yet
                 # The most of all: a parameter without a gradient takes no steps.
@@ -108,6 +112,9 @@ class Adagrad(torch.optim.Adagrad):
     def _step_flat(self, params: list[Tensor], lr: float, weight_decay: float, **_: Any) -> None:
         """The class's formulas, with nothing that the host has to know."""
         gradients = [p.grad for p in params if p.grad is not None]
+        if len(gradients) < len(params):
+            shapes = [tuple(p.shape) for p in params if p.grad is None]
+            raise ValueError(f"parameters: expected a gradient of each, found none of {shapes}")
         torch._foreach_add_([self.state[p]["step"] for p in params], 1.0)
         _joined(gradients, self._gaps, out=self._gradient)
         self._gradient.add_(self._w, alpha=weight_decay)

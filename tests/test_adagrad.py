@@ -246,3 +246,13 @@ def test_negative_settings_are_refused(name: str, value: float) -> None:
     settings = {"step_size": 0.1, name: value}
     with pytest.raises(ValueError, match=f"^{name}: expected at least 0, found {value}$"):
         adagrad.Adagrad(start(), **settings)
+
+
+def test_flat_parameters_without_a_gradient_are_refused() -> None:
+    parameters = start()
+    optimizer = adagrad.Adagrad(parameters, 0.1, flat=True)
+    before = copy.deepcopy(parameters)
+    parameters[0].grad = torch.ones(3, 4)
+    with pytest.raises(ValueError, match=r"^parameters: .* of each, found none of \[\(5,\)\]$"):
+        optimizer.step()
+    assert all(map(torch.equal, parameters, before))
