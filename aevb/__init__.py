@@ -28,11 +28,11 @@ module                   holds                                                pa
 ``training``             one loop for every algorithm                         5
 ``own_data``             a VAE for an array of your own, in one call          --
 ``results``              records of finished runs                             --
+``reference``            the paper's own curves, and ours against them        5
 ``experiments``          the runs behind each figure                          5
 ``drift``                how far a curve moves where rounding is another      5
 ``sweep``                many of them: what is missing, as jobs               --
 ``full_vb_study``        full variational Bayes against point estimates       App. F
-``reference``            the paper's own curves, and ours against them        5
 ``tables``               records and comparisons to the tables of a page      5
 ``figures``              record to figure                                     figs 1--5
 ``scorecard``            what the paper claims, held against records          5

@@ -64,6 +64,7 @@ SETTINGS: dict[str, Any] = {
     "keep_weights": (_true_or_false, "True or False: whether the trained parameters are stored"),
     "evaluated": (int, "Figure 3: images whose likelihood is estimated"),
     "candidates": (int, "Figure 3: draws of the prior that a chain may start at"),
+    "start": (str, "Figure 3: of each estimate's chains, resampled or persistent"),
     "draws": (int, "Figure 3: draws of each posterior"),
     "burn_in": (int, "Figure 3: moves of a chain before its first draw"),
     "leapfrog_steps": (int, "Figure 3: leapfrog steps in each move"),

@@ -19,6 +19,7 @@ from aevb import (
     mlp,
     models,
     monte_carlo_em,
+    reference,
     results,
     training,
     wake_sleep,
@@ -151,16 +152,18 @@ def _stored(
     dataset = dataset_of(experiment, device, datasets)
     made = results.provenance(device, dataset.sha256) | shared
     state, draw = start(experiment, dataset)
+    chains = _chains(experiment, dataset)
     state, history = yield from training.stages(
         step_of(experiment),
         state,
         draw,
-        float32_products(functools.partial(_evaluate, experiment, dataset)),
+        float32_products(functools.partial(_evaluate, experiment, dataset, chains)),
         _schedule(experiment),
         name=experiment.name,
         per_step=experiment.per_step if em else None,
         objective="log_joint" if em else "bound",
         repeat=not em,
+        beside=chains,
         checkpoint=_records.checkpoint(experiment, path),
         identity=_records.identity(experiment),
         progress=progress,
@@ -282,8 +285,17 @@ def step_of(experiment: Experiment) -> Callable[[Any, Tensor], tuple[Any, Any]]:
 
 def _schedule(experiment: Experiment) -> list[int]:
     if isinstance(experiment, MarginalLikelihood):
-        return training.at(LIKELIHOOD_PLACES, experiment.samples, experiment.per_step)
+        places: Sequence[float] = LIKELIHOOD_PLACES
+        if experiment.start == "persistent":
+            places = _places_of_the_paper(experiment)
+        return training.at(places, experiment.samples, experiment.per_step)
     return training.schedule(experiment.samples, experiment.per_step)
+
+
+def _places_of_the_paper(experiment: MarginalLikelihood) -> list[float]:
+    panel = {name: getattr(experiment, name) for name in reference.Key._fields}
+    curves = (reference.curve(experiment.figure, **panel, split=s) for s in ("test", "train"))
+    return sorted({place for curve in curves for place in curve.samples.tolist()})
 
 
 def evaluations(experiment: Experiment) -> int:
@@ -291,17 +303,37 @@ def evaluations(experiment: Experiment) -> int:
     return len(_schedule(experiment))
 
 
+def _chains(experiment: Experiment, dataset: data.Dataset) -> dict[str, Tensor]:
+    """Where each evaluation's chains start, and their step sizes; none if each starts anew."""
+    if not isinstance(experiment, MarginalLikelihood) or experiment.start != "persistent":
+        return {}
+    chains, noise = {}, torch.Generator().manual_seed(experiment.seed)
+    for split, x in _splits(dataset).items():
+        count = len(x[: experiment.evaluated])
+        drawn = torch.randn(count, experiment.latent_dim, generator=noise)  # of the prior
+        chains[f"{split}_position"] = drawn.to(x)
+        chains[f"{split}_step_size"] = x.new_full((count,), 0.1)
+    return chains
+
+
+def _splits(dataset: data.Dataset) -> dict[str, Tensor]:
+    return {"test": dataset.test, "train": dataset.train}
+
+
 def _evaluate(
-    experiment: Experiment, dataset: data.Dataset, model: models.VAE, samples: int
+    experiment: Experiment,
+    dataset: data.Dataset,
+    chains: dict[str, Tensor],
+    model: models.VAE,
+    samples: int,
 ) -> dict[str, float]:
     """The curves' values, with noise of their own: the schedule must not change the training."""
     noise = torch.Generator(dataset.train.device)
     noise.manual_seed(((experiment.seed << 40) + samples) % 2**63)
-    splits = {"test": dataset.test, "train": dataset.train}
     if isinstance(experiment, MarginalLikelihood):
-        return _likelihoods(experiment, splits, model, noise)
+        return _likelihoods(experiment, _splits(dataset), chains, model, noise)
     values = {}
-    for split, x in splits.items():
+    for split, x in _splits(dataset).items():
         x = x[:EVALUATED]
         x = data.black_or_white(x, noise) if _drawn(experiment) else x
         values[split] = training.lower_bound(model, x, noise)
@@ -315,24 +347,35 @@ def _drawn(experiment: Experiment) -> bool:
 def _likelihoods(
     experiment: MarginalLikelihood,
     splits: dict[str, Tensor],
+    chains: dict[str, Tensor],
     model: models.VAE,
     noise: torch.Generator,
 ) -> dict[str, float]:
-    """Appendix D's estimates, averaged; for all algorithms alike, without the encoder."""
+    """Appendix D's estimates, averaged; for all algorithms alike, without the encoder.
+
+    Chains that persist are moved on, in place.
+    """
     estimate = functools.partial(
         marginal_likelihood.reciprocal_importance_sampling,
         model,
         draws=experiment.draws,
         burn_in=experiment.burn_in,
         leapfrog_steps=experiment.leapfrog_steps,
-        start="resampled",
         candidates=experiment.candidates,
         generator=noise,
     )
-    return {
-        split: estimate(x[: experiment.evaluated]).log_likelihood.mean().item()
-        for split, x in splits.items()
-    }
+    values = {}
+    for split, x in splits.items():
+        begin: dict[str, Any] = {"start": "resampled"}
+        if chains:
+            position, step_size = chains[f"{split}_position"], chains[f"{split}_step_size"]
+            begin = {"start": position, "step_size": step_size}
+        found = estimate(x[: experiment.evaluated], **begin)
+        if chains:
+            position.copy_(found.position)
+            step_size.copy_(found.step_size)
+        values[split] = found.log_likelihood.mean().item()
+    return values
 
 
 @contextlib.contextmanager

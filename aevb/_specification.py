@@ -28,6 +28,9 @@ __all__ = [
 PRESETS = ("smoke", "quick", "paper")
 PRECISIONS = ("float32", "bfloat16")
 PIXELS = ("gray", "drawn", "thresholded")
+STARTS = ("resampled", "persistent")
+PAPER_N_TRAIN = (1_000, 50_000)
+"""The panels of Figure 3."""
 DECODER_VARIANCES = ("network", "floored", "constant")
 LATENT_DIMS = {"mnist": (3, 5, 10, 20, 200), "frey-face": (2, 5, 10, 20)}
 SHOWN = {"mnist": (2, 5, 10, 20), "frey-face": (2,)}
@@ -238,6 +241,10 @@ class MarginalLikelihood(Experiment):
     """The datapoints of the training and of the test set whose likelihood is estimated: 1,000."""
     candidates: int = _THE_PANELS
     """Draws of the prior among which each chain finds its start: 16,384."""
+    start: str = "resampled"
+    """Where the chains of an estimate start: ``resampled`` from the prior's draws, each time anew;
+    or ``persistent``, where those of the last estimate ended, the first at a draw of the prior.
+    How far apart the estimates are matters then: they are at the places of the paper's own."""
     draws: int = 50
     """The posterior draws of each estimate."""
     burn_in: int = 50
@@ -261,6 +268,8 @@ class MarginalLikelihood(Experiment):
             _check("minibatch", self.minibatch, whole, f"n_train, {self.n_train}, for mcem")
         n, draws = self.latent_dim, self.draws  # what the density of Appendix D can be fitted to
         _check("latent_dim", n, n <= MOST_DIMS, f"an integer of at most {MOST_DIMS} in Figure 3")
+        the_papers = n == 3 and self.n_train in PAPER_N_TRAIN
+        one_of("start", self.start, STARTS if the_papers else STARTS[:1])
         least = 4 * (n + 1)
         _check("draws", draws, draws >= least, f"at least {least} for {n} latent variables")
         self._check_name()

@@ -25,6 +25,7 @@ from aevb._run import (
 )
 from aevb._specification import (
     LATENT_DIMS,
+    PAPER_N_TRAIN,
     PRESETS,
     SAMPLES,
     SHOWN,
@@ -89,7 +90,7 @@ def figure_3(preset: str = "paper", seed: int = 0) -> list[MarginalLikelihood]:
     """The runs of Figure 3: two panels, three algorithms each."""
     return [
         MarginalLikelihood(algorithm=algorithm, n_train=n, seed=seed, preset=preset)
-        for n in (1_000, 50_000)
+        for n in PAPER_N_TRAIN
         for algorithm in MarginalLikelihood.algorithms
     ]
 

@@ -52,6 +52,7 @@ BEFORE = {
     "candidates": 4_096,
     "pixels": "gray",
     "decoder_variance": "network",
+    "start": "resampled",
 }
 """What a run did before there was a setting for it: such a record does not mention it."""
 ROOT = data.ROOT

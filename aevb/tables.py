@@ -50,6 +50,7 @@ SETTINGS = {
     "samples": "training samples evaluated",
     "evaluated": "datapoints of each set with an estimate",
     "candidates": "draws of the prior for a chain's start",
+    "start": "start of an estimate's chains",
     "draws": "posterior draws of an estimate",
     "burn_in": "moves before the first draw",
     "leapfrog_steps": "leapfrog steps of a move",

@@ -7,7 +7,8 @@ evaluated* (the paper's horizontal axis), and keeps the history of what it saw.
 import contextlib
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections import namedtuple
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,7 @@ def stages(
     per_step: int | None = None,
     objective: str = "bound",
     repeat: bool = False,
+    beside: Mapping[str, Tensor] | None = None,
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 60.0,
     identity: str = "",
@@ -170,6 +172,8 @@ def stages(
             ``minibatches`` has to draw with tensor operations from the same tensor each time, as
             :func:`aevb.data.minibatches` does. Steps are taken as they are written until one
             could be recorded: an optimizer's first steps often differ.
+        beside: Tensors that ``evaluate`` goes on from each time and changes in place, by name: a
+            checkpoint holds them, too. The steps must not depend on them.
         checkpoint: Where to keep the way back after an interruption. If the file is there,
             the run goes on from it, and ends bit-equal to one that was never stopped. It is
             removed by whoever stores the result.
@@ -194,10 +198,16 @@ def stages(
     """
     if not schedule or schedule[0] < 1:
         raise ValueError(f"schedule: expected places from 1 sample on, found {schedule or 'none'}")
+
+    def whole() -> Any:
+        """What a checkpoint holds: the algorithm's state, and what is kept beside it."""
+        names = [*state._fields, *(beside or {})]
+        return namedtuple("Whole", names)(*state, *(beside or {}).values())
+
     history, samples, steps, counts = History(), 0, 0, per_step or 0
     running, counted = torch.zeros((), dtype=torch.float64, device=_device(state)), 0
     if checkpoint is not None and checkpoint.exists():
-        saved = checkpoints.load(checkpoint, state, identity)
+        saved = checkpoints.load(checkpoint, whole(), identity)
         history = History(**saved["history"])
         samples, steps, counted = saved["samples"], saved["steps"], saved["counted"]
         running.fill_(saved["running"])
@@ -281,7 +291,7 @@ def stages(
                 if guarded:
                     guard(objective, float(explained.mean()))
                     if checkpoint and time.monotonic() - saved_at > checkpoint_seconds:
-                        checkpoints.store(checkpoint, state, so_far(), identity)
+                        checkpoints.store(checkpoint, whole(), so_far(), identity)
                         saved_at = time.monotonic()
                 yield
             average = running.item() / counted

@@ -24,6 +24,7 @@ from aevb import (
     data,
     experiments,
     monte_carlo_em,
+    reference,
     results,
     training,
 )
@@ -507,17 +508,17 @@ def test_each_bound_is_of_its_own_images_with_noise_of_its_own(
     monkeypatch.setattr(training, "lower_bound", noted)
     assert _run.EVALUATED == 10_000
     monkeypatch.setattr(_run, "EVALUATED", 30)
-    values = _run._evaluate(small(), synthetic, cast(Any, None), 100)
+    values = _run._evaluate(small(), synthetic, {}, cast(Any, None), 100)
     assert values == {"test": 1.0, "train": 2.0}
     for (x, _), images in zip(seen, (synthetic.test, synthetic.train), strict=True):
         torch.testing.assert_close(x, images[:30], rtol=0, atol=0)
     for run, samples in ((small(), 100), (small(), 200), (small(seed=1), 100)):
-        _run._evaluate(run, synthetic, cast(Any, None), samples)
+        _run._evaluate(run, synthetic, {}, cast(Any, None), samples)
     seeds = [seed for _, seed in seen[::2]]
     assert seeds[1] == seeds[0]
     assert len(set(seeds)) == 3, "another seed, or another place, is other noise"
 
-    _run._evaluate(small(pixels="drawn"), synthetic, cast(Any, None), 100)
+    _run._evaluate(small(pixels="drawn"), synthetic, {}, cast(Any, None), 100)
     assert all(set(x.unique().tolist()) == {0.0, 1.0} for x, _ in seen[-2:])
 
 
@@ -607,11 +608,82 @@ def test_a_likelihood_is_estimated_with_the_experiments_settings(
 
     module = _run.marginal_likelihood
     monkeypatch.setattr(module, "reciprocal_importance_sampling", noted)
-    values = _run._evaluate(likelihood(**asked), synthetic, cast(Any, None), 100)
+    values = _run._evaluate(likelihood(**asked), synthetic, {}, cast(Any, None), 100)
     assert values == {"test": 1.5, "train": 3.0}
     for (x, settings), images in zip(seen, (synthetic.test, synthetic.train), strict=True):
         torch.testing.assert_close(x, images[:12], rtol=0, atol=0)
         assert settings == asked | {"start": "resampled"}
+
+
+@pytest.fixture
+def persistent(monkeypatch: pytest.MonkeyPatch) -> MarginalLikelihood:
+    """A short run with chains that persist over four estimates."""
+    monkeypatch.setattr(_run, "_places_of_the_paper", lambda experiment: [2_000, 4_000])
+    return likelihood(start="persistent", n_train=1_000, latent_dim=3)
+
+
+def test_persistent_chains_start_where_the_last_estimate_of_their_images_ended(
+    synthetic: data.Dataset,
+    tmp_path: Path,
+    persistent: MarginalLikelihood,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usual = experiments.run(likelihood(n_train=1_000, latent_dim=3), tmp_path, progress=False)
+    module, made = _run.marginal_likelihood, []
+    estimate = module.reciprocal_importance_sampling
+
+    def noted(model: Any, x: Tensor, **settings: Any) -> Any:
+        begin = [settings[name].clone() for name in ("start", "step_size")]
+        found = estimate(model, x, **settings)
+        made.append((begin, [found.position, found.step_size]))
+        return found
+
+    monkeypatch.setattr(module, "reciprocal_importance_sampling", noted)
+    record = experiments.run(persistent, tmp_path, progress=False)
+    assert record.curves["samples"] == [100, 2_000, 4_000, 6_000]
+    for earlier, later in zip(made, made[2:], strict=False):  # test and train in turn
+        for end, begin in zip(earlier[1], later[0], strict=True):
+            assert torch.equal(end, begin)
+    first = torch.cat([begin[0] for begin, _ in made[:2]])
+    assert len(first.unique()) == first.numel() == 2 * 12 * 3
+    assert record.weights == usual.weights  # the training is the same
+
+
+def test_persistent_chains_survive_an_interruption(
+    synthetic: data.Dataset,
+    tmp_path: Path,
+    persistent: MarginalLikelihood,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = experiments.run(persistent, tmp_path / "whole", progress=False)
+    stages, evaluate = training.stages, _run._evaluate
+
+    def stopped(*given: Any) -> dict[str, float]:
+        if given[-1] == 4_000:
+            raise KeyboardInterrupt
+        return evaluate(*given)
+
+    monkeypatch.setattr(training, "GUARD_INTERVAL", 10)
+    monkeypatch.setattr(training, "stages", lambda *a, **k: stages(*a, **k, checkpoint_seconds=0))
+    with monkeypatch.context() as patch:
+        patch.setattr(_run, "_evaluate", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            experiments.run(persistent, tmp_path / "parts", progress=False)
+    assert list((tmp_path / "parts" / "figure-3").glob("*.checkpoint.safetensors"))
+    assert experiments.run(persistent, tmp_path / "parts", progress=False).curves == whole.curves
+
+
+@pytest.mark.parametrize("n_train", [1_000, 50_000])
+def test_persistent_chains_are_read_where_the_papers_curves_have_their_points(n_train: int) -> None:
+    run = MarginalLikelihood(n_train=n_train, start="persistent")
+    places = _run._schedule(run)
+    paper = reference.curve(
+        "figure-3", dataset="mnist", n_train=n_train, latent_dim=3, algorithm="aevb", split="test"
+    )
+    shown = paper.samples[paper.samples <= run.samples]
+    assert {100, *shown.astype(int).tolist(), run.samples} <= set(places)
+    assert places[1] == shown[0]
+    assert _run.evaluations(run) == len(places)
 
 
 def test_where_figure_3_is_evaluated_does_not_change_its_training(
@@ -635,6 +707,15 @@ def test_where_figure_3_is_evaluated_does_not_change_its_training(
         ({"latent_dim": 6}, "latent_dim: expected an integer of at most 5 in Figure 3, found 6"),
         ({"draws": 15}, "draws: expected at least 16 for 3 latent variables, found 15"),
         ({"draws": 0}, "draws: expected an integer of at least 1, found 0"),
+        ({"start": "prior"}, "start: expected one of resampled, persistent; found 'prior'"),
+        (
+            {"start": "persistent", "n_train": 2_000},
+            "start: expected one of resampled; found 'persistent'",
+        ),
+        (
+            {"start": "persistent", "latent_dim": 2},
+            "start: expected one of resampled; found 'persistent'",
+        ),
         ({"burn_in": -1}, "burn_in: expected an integer of at least 0, found -1"),
         (
             {"algorithm": "mcem", "n_train": 1_000, "samples": 14_999},
@@ -759,7 +840,7 @@ def test_a_trained_model_comes_back_from_its_record(
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert model.latent_dim == 2
     # With the noise of the last evaluation: what is left is the half precision of the weights.
-    bounds = _run._evaluate(small(dataset=dataset), synthetic, model, 5_000)
+    bounds = _run._evaluate(small(dataset=dataset), synthetic, {}, model, 5_000)
     assert bounds["test"] == pytest.approx(record.curves["test"][-1], abs=0.05)
 
     record.path.with_suffix(".safetensors").write_bytes(b"")

@@ -95,6 +95,7 @@ KINDS: dict[type[experiments.Experiment], dict[str, st.SearchStrategy[Any]]] = {
         "evaluated": st.none() | SIZES,
         "candidates": st.none() | SIZES,
         "draws": st.integers(24, 10**6),
+        "start": st.sampled_from(["resampled", "persistent"]),
         "burn_in": st.integers(0, 10**6),
         "leapfrog_steps": SIZES,
     },

@@ -243,7 +243,46 @@ def test_a_chain_that_got_stuck_goes_on_with_smaller_steps() -> None:
             model, x, draws=400, density="gaussian", burn_in=0, step_size=60.0, generator=seeded(8)
         )
     assert (found.acceptance_rate > 0.3).all()
+    assert (found.step_size < 60 / 9).all()  # a later estimate does not get stuck again
     torch.testing.assert_close(found.log_likelihood, model.log_evidence(x), rtol=0, atol=0.2)
+
+
+def test_chains_go_on_where_an_earlier_estimate_ended() -> None:
+    model, generator = linear_gaussian(4, 2), seeded(1)
+    x = torch.randn(6, 4, generator=seeded())
+    step_size = torch.linspace(0.05, 0.3, 6)
+    settings = {"burn_in": 0, "batch": 6}
+    whole = reciprocal_importance_sampling(
+        model, x, draws=100, start="prior", step_size=step_size, generator=seeded(1), **settings
+    )
+    first = reciprocal_importance_sampling(
+        model, x, start="prior", step_size=step_size, generator=generator, **settings
+    )
+    then = {"start": first.position, "step_size": first.step_size, "generator": generator}
+    second = reciprocal_importance_sampling(model, x, **then, **settings)
+    assert torch.equal(first.step_size, step_size)
+    assert torch.equal(second.position, whole.position)
+    assert not torch.equal(second.position, first.position)
+
+
+def test_each_part_starts_at_its_own_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = linear_gaussian(4, 2), torch.zeros(5, 4)
+    given, sample = [], hmc.sample
+
+    def noted(state: hmc.State, density: object, step_size: Tensor, *rest: int, **settings: object):
+        given.append((state.position, step_size))
+        return sample(state, density, step_size, *rest, **settings)
+
+    monkeypatch.setattr(hmc, "sample", noted)
+    start, step_size = torch.randn(5, 2, generator=seeded()), torch.linspace(0.05, 0.3, 5)
+    found = reciprocal_importance_sampling(
+        model, x, start=start, step_size=step_size, batch=2, generator=seeded(1)
+    )
+    positions, sizes = (torch.cat(field) for field in zip(*given, strict=True))
+    assert torch.equal(positions, start)
+    assert torch.equal(sizes, step_size)
+    assert found.position.shape == (5, 2)
+    assert found.step_size.shape == (5,)
 
 
 def test_the_first_half_is_fitted_and_the_second_averaged(monkeypatch) -> None:

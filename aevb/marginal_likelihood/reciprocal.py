@@ -11,6 +11,7 @@ This is reciprocal importance sampling (Gelfand and Dey 1994). It needs no encod
 the posterior and a :math:`q` near it, whose tails are not much heavier: lighter ones are safe.
 """
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -53,6 +54,10 @@ class Reciprocal(NamedTuple):
     cannot see a mode of the posterior where the chain has not been."""
     acceptance_rate: Tensor
     """Of the chain that drew from the posterior, shape ``(M,)``."""
+    position: Tensor
+    """Where each chain ended, shape ``(M, J)``: a later estimate can go on from there."""
+    step_size: Tensor
+    """With which leapfrog steps each chain ended, shape ``(M,)``."""
 
 
 def reciprocal_importance_sampling(
@@ -63,9 +68,9 @@ def reciprocal_importance_sampling(
     burn_in: int = 50,
     leapfrog_steps: int = 4,
     density: str = "kde",
-    start: str = "recognition",
+    start: str | Tensor = "recognition",
     candidates: int = 4_096,
-    step_size: float = 0.1,
+    step_size: float | Tensor = 0.1,
     batch: int = 500,
     generator: torch.Generator | None = None,
 ) -> Reciprocal:
@@ -94,9 +99,11 @@ def reciprocal_importance_sampling(
             covariances; or ``diagonal``.
         start: Where the chains begin: at a draw of the ``recognition`` model, of the ``prior``, or
             ``resampled`` from many draws of the prior
-            (:func:`~aevb.marginal_likelihood.resampling.resample`).
+            (:func:`~aevb.marginal_likelihood.resampling.resample`); or the positions themselves,
+            shape ``(M, J)``, such as those at which the chains of an earlier estimate ended.
         candidates: How many draws of the prior, for a ``resampled`` start.
-        step_size: Where the tuning of the leapfrog's step size begins.
+        step_size: Where the tuning of the leapfrog's step size begins, for all chains or of shape
+            ``(M,)``.
         batch: How many datapoints are handled at once: memory, not the quality of the result.
         generator: The source of randomness.
 
@@ -121,19 +128,21 @@ def reciprocal_importance_sampling(
     tensor([True, True])
     """
     _check(model, x, draws, burn_in, density, start, batch)
+    starts = start.split(batch) if isinstance(start, Tensor) else itertools.repeat(start)
+    step_sizes = torch.as_tensor(step_size).expand(len(x)).split(batch)
     parts = [
         _estimate(
             model,
             part,
-            _start(model, part, start, candidates, generator),
+            _start(model, part, begin, candidates, generator),
             draws,
             burn_in,
             leapfrog_steps,
             density,
-            step_size,
+            sizes,
             generator,
         )
-        for part in x.split(batch)
+        for part, begin, sizes in zip(x.split(batch), starts, step_sizes, strict=False)
     ]
     return Reciprocal(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
@@ -142,10 +151,12 @@ def reciprocal_importance_sampling(
 def _start(
     model: LatentVariableModel,
     x: Tensor,
-    start: str,
+    start: str | Tensor,
     candidates: int,
     generator: torch.Generator | None,
 ) -> Tensor:
+    if isinstance(start, Tensor):
+        return start
     if start == "resampled":
         return resample(model, x, candidates, generator=generator)
     q = model.prior.expand(x.shape[:1]) if start == "prior" else model.recognition_model(x)
@@ -160,7 +171,7 @@ def _estimate(
     burn_in: int,
     leapfrog_steps: int,
     density: str,
-    step_size: float,
+    step_size: Tensor,
     generator: torch.Generator | None,
 ) -> Reciprocal:
     def draw(x: Tensor, z: Tensor, step_size: Tensor) -> hmc.Samples:
@@ -181,15 +192,16 @@ def _estimate(
 
     least = 1 if density == "diagonal" else model.latent_dim
     rows = torch.arange(len(x), device=x.device)
-    chains = draw(x, z, z.new_full(z.shape[:1], step_size))
+    chains = draw(x, z, step_size.to(z))
     positions, acceptance_rate = chains.positions, chains.info.acceptance_rate.mean(0)
+    step_size = chains.step_size.clone()
     for _ in range(RETRIES):
         stuck = _moves(positions[: draws // 2, rows]) < least
         if not stuck.any():
             break
         rows = rows[stuck]
         chains = draw(x[rows], chains.state.position[stuck], chains.step_size[stuck] / SMALLER)
-        positions[:, rows] = chains.positions
+        positions[:, rows], step_size[rows] = chains.positions, chains.step_size
         acceptance_rate[rows] = chains.info.acceptance_rate.mean(0)
     fitted, averaged = positions.tensor_split([draws // 2])
     with torch.no_grad():
@@ -200,6 +212,8 @@ def _estimate(
         math.log(len(averaged)) - total,
         (2 * total - (2 * log_weight).logsumexp(0)).exp(),
         acceptance_rate,
+        positions[-1],
+        step_size,
     )
 
 
@@ -277,13 +291,19 @@ def _check(
     draws: int,
     burn_in: int,
     density: str,
-    start: str,
+    start: str | Tensor,
     batch: int,
 ) -> None:
     check_datapoints(x)
     if density not in DENSITIES:
         raise ValueError(f"density: expected one of {', '.join(DENSITIES)}; found {density!r}")
-    if start not in STARTS:
+    if isinstance(start, Tensor):
+        if start.shape != (len(x), model.latent_dim):
+            raise ValueError(
+                f"start: expected positions of the shape {(len(x), model.latent_dim)}, "
+                f"found {tuple(start.shape)}"
+            )
+    elif start not in STARTS:
         raise ValueError(f"start: expected one of {', '.join(STARTS)}; found {start!r}")
     dims = model.latent_dim
     if density == "kde" and dims > MOST_DIMS:
