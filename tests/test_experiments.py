@@ -1028,7 +1028,7 @@ def test_only_what_is_there_can_be_made_again(synthetic: data.Dataset, tmp_path:
     ("name", "samples"),
     [
         ("figure-2/mnist-aevb-nz20-seed1", 20_000),
-        ("devices/mnist-wake-sleep-nz3-seed0", 11_200),
+        ("figure-2/mnist-wake-sleep-nz3-seed0", 11_200),
         ("figure-2/frey-face-aevb-nz2-seed1", 20_000),
     ],
 )
