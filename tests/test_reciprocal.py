@@ -170,7 +170,7 @@ def test_batches_leave_no_datapoint_out_and_seeds_decide() -> None:
         reciprocal_importance_sampling(model, x, batch=3, generator=seeded(seed))
         for seed in (1, 1, 2)
     )
-    assert [len(field) for field in first] == [7, 7, 7]
+    assert {len(field) for field in first} == {7}
     assert torch.equal(first.log_likelihood, again.log_likelihood)
     assert not torch.equal(first.log_likelihood, other.log_likelihood)
     assert (first.effective_sample_size >= 1).all()
