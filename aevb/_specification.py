@@ -13,6 +13,7 @@ __all__ = [
     "EM_UPDATES",
     "ESTIMATORS",
     "LATENT_DIMS",
+    "PAPER_N_TRAIN",
     "PRESETS",
     "SAMPLES",
     "SHOWN",

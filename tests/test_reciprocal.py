@@ -201,6 +201,8 @@ def test_the_gaussian_serves_in_six_dimensions_and_the_kernels_do_not() -> None:
         ({"batch": 0}, "batch: expected at least 1, found 0"),
         ({"leapfrog_steps": 0}, "leapfrog steps: expected at least 1, found 0"),
         ({"step_size": -0.1}, "step_size: expected positive numbers"),
+        ({"step_size": torch.ones(2)}, r"step_size: .* or the shape \(3,\), found \(2,\)"),
+        ({"start": torch.zeros(3, 1)}, r"start: .* shape \(3, 2\), found \(3, 1\)"),
     ],
 )
 def test_wrong_arguments_are_named(changed: dict, message: str) -> None:
@@ -263,6 +265,18 @@ def test_chains_go_on_where_an_earlier_estimate_ended() -> None:
     assert torch.equal(first.step_size, step_size)
     assert torch.equal(second.position, whole.position)
     assert not torch.equal(second.position, first.position)
+
+
+def test_a_step_size_is_as_exact_as_the_model() -> None:
+    x, settings = torch.zeros(2, 4, dtype=torch.float64), {"burn_in": 0, "generator": seeded()}
+    before = torch.get_default_dtype()
+    model = linear_gaussian(4, 2).double()
+    try:
+        torch.set_default_dtype(torch.float32)
+        found = reciprocal_importance_sampling(model, x, step_size=0.1, **settings)
+    finally:
+        torch.set_default_dtype(before)
+    assert found.step_size.tolist() == [0.1, 0.1]
 
 
 def test_each_part_starts_at_its_own_positions(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,9 +127,9 @@ def reciprocal_importance_sampling(
     >>> (found.log_likelihood - model.log_evidence(x)).abs() < 0.5
     tensor([True, True])
     """
-    _check(model, x, draws, burn_in, density, start, batch)
+    _check(model, x, draws, burn_in, density, start, step_size, batch)
     starts = start.split(batch) if isinstance(start, Tensor) else itertools.repeat(start)
-    step_sizes = torch.as_tensor(step_size).expand(len(x)).split(batch)
+    step_sizes = torch.as_tensor(step_size, dtype=torch.float64).expand(len(x)).split(batch)
     parts = [
         _estimate(
             model,
@@ -292,6 +292,7 @@ def _check(
     burn_in: int,
     density: str,
     start: str | Tensor,
+    step_size: float | Tensor,
     batch: int,
 ) -> None:
     check_datapoints(x)
@@ -305,6 +306,9 @@ def _check(
             )
     elif start not in STARTS:
         raise ValueError(f"start: expected one of {', '.join(STARTS)}; found {start!r}")
+    sizes = tuple(torch.as_tensor(step_size).shape)
+    if sizes not in ((), (len(x),)):
+        raise ValueError(f"step_size: expected a number or the shape {(len(x),)}, found {sizes}")
     dims = model.latent_dim
     if density == "kde" and dims > MOST_DIMS:
         raise ValueError(
