@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from aevb import (
+    _evaluation,
     _records,
     auto_encoding,
     data,
-    marginal_likelihood,
     mlp,
     models,
     monte_carlo_em,
-    reference,
     results,
     training,
     wake_sleep,
@@ -41,7 +40,6 @@ __all__ = [
     "ALGORITHMS",
     "available_device",
     "dataset_of",
-    "evaluations",
     "model_of",
     "on_threads",
     "run",
@@ -57,13 +55,6 @@ ALGORITHMS: dict[str, Any] = {
     "mcem": monte_carlo_em,
 }
 PRODUCTS = {"float32": float32_products, "bfloat16": bfloat16_products}
-EVALUATED = 10_000
-"""Points at most in the evaluated curves of Figure 2: the test set, as many to train on."""
-LIKELIHOOD_PLACES = [
-    *(10**5 * n for n in (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 60, 80, 100, 125, 150)),
-    *(10**6 * n for n in range(20, 70, 5)),
-]
-"""Where Figure 3 is evaluated: each place costs two thousand posteriors."""
 
 
 def run(
@@ -152,13 +143,13 @@ def _stored(
     dataset = dataset_of(experiment, device, datasets)
     made = results.provenance(device, dataset.sha256) | shared
     state, draw = start(experiment, dataset)
-    chains = _chains(experiment, dataset)
+    chains = _evaluation.chains(experiment, dataset)
     state, history = yield from training.stages(
         step_of(experiment),
         state,
         draw,
-        float32_products(functools.partial(_evaluate, experiment, dataset, chains)),
-        _schedule(experiment),
+        float32_products(functools.partial(_evaluation.evaluate, experiment, dataset, chains)),
+        _evaluation.schedule(experiment),
         name=experiment.name,
         per_step=experiment.per_step if em else None,
         objective="log_joint" if em else "bound",
@@ -259,7 +250,7 @@ def start(experiment: Experiment, dataset: data.Dataset) -> tuple[Any, Iterator[
         state = monte_carlo_em.init(model, optimizer, generator, dataset.train)
         return state, itertools.repeat(dataset.train)
     draw = data.minibatches(dataset.train, experiment.minibatch, generator)
-    if _drawn(experiment):
+    if isinstance(experiment, LowerBound) and experiment.pixels == "drawn":
         draw = (data.black_or_white(x, generator) for x in draw)
     return ALGORITHMS[experiment.algorithm].init(model, optimizer, generator), draw
 
@@ -281,101 +272,6 @@ def step_of(experiment: Experiment) -> Callable[[Any, Tensor], tuple[Any, Any]]:
     if experiment.algorithm == "mcem":  # what its steps count
         return functools.partial(step, leapfrog_steps=EM_LEAPFROG_STEPS, weight_updates=EM_UPDATES)
     return step
-
-
-def _schedule(experiment: Experiment) -> list[int]:
-    if isinstance(experiment, MarginalLikelihood):
-        places: Sequence[float] = LIKELIHOOD_PLACES
-        if experiment.start == "persistent":
-            places = _places_of_the_paper(experiment)
-        return training.at(places, experiment.samples, experiment.per_step)
-    return training.schedule(experiment.samples, experiment.per_step)
-
-
-def _places_of_the_paper(experiment: MarginalLikelihood) -> list[float]:
-    panel = {name: getattr(experiment, name) for name in reference.Key._fields}
-    curves = (reference.curve(experiment.figure, **panel, split=s) for s in ("test", "train"))
-    return sorted({place for curve in curves for place in curve.samples.tolist()})
-
-
-def evaluations(experiment: Experiment) -> int:
-    """At how many places the curves of an experiment are evaluated."""
-    return len(_schedule(experiment))
-
-
-def _chains(experiment: Experiment, dataset: data.Dataset) -> dict[str, Tensor]:
-    """Where each evaluation's chains start, and their step sizes; none if each starts anew."""
-    if not isinstance(experiment, MarginalLikelihood) or experiment.start != "persistent":
-        return {}
-    chains, noise = {}, torch.Generator().manual_seed(experiment.seed)
-    for split, x in _splits(dataset).items():
-        count = len(x[: experiment.evaluated])
-        drawn = torch.randn(count, experiment.latent_dim, generator=noise)  # of the prior
-        chains[f"{split}_position"] = drawn.to(x)
-        chains[f"{split}_step_size"] = x.new_full((count,), 0.1)
-    return chains
-
-
-def _splits(dataset: data.Dataset) -> dict[str, Tensor]:
-    return {"test": dataset.test, "train": dataset.train}
-
-
-def _evaluate(
-    experiment: Experiment,
-    dataset: data.Dataset,
-    chains: dict[str, Tensor],
-    model: models.VAE,
-    samples: int,
-) -> dict[str, float]:
-    """The curves' values, with noise of their own: the schedule must not change the training."""
-    noise = torch.Generator(dataset.train.device)
-    noise.manual_seed(((experiment.seed << 40) + samples) % 2**63)
-    if isinstance(experiment, MarginalLikelihood):
-        return _likelihoods(experiment, _splits(dataset), chains, model, noise)
-    values = {}
-    for split, x in _splits(dataset).items():
-        x = x[:EVALUATED]
-        x = data.black_or_white(x, noise) if _drawn(experiment) else x
-        values[split] = training.lower_bound(model, x, noise)
-    return values
-
-
-def _drawn(experiment: Experiment) -> bool:
-    return isinstance(experiment, LowerBound) and experiment.pixels == "drawn"
-
-
-def _likelihoods(
-    experiment: MarginalLikelihood,
-    splits: dict[str, Tensor],
-    chains: dict[str, Tensor],
-    model: models.VAE,
-    noise: torch.Generator,
-) -> dict[str, float]:
-    """Appendix D's estimates, averaged; for all algorithms alike, without the encoder.
-
-    Chains that persist are moved on, in place.
-    """
-    estimate = functools.partial(
-        marginal_likelihood.reciprocal_importance_sampling,
-        model,
-        draws=experiment.draws,
-        burn_in=experiment.burn_in,
-        leapfrog_steps=experiment.leapfrog_steps,
-        candidates=experiment.candidates,
-        generator=noise,
-    )
-    values = {}
-    for split, x in splits.items():
-        begin: dict[str, Any] = {"start": "resampled"}
-        if chains:
-            position, step_size = chains[f"{split}_position"], chains[f"{split}_step_size"]
-            begin = {"start": position, "step_size": step_size}
-        found = estimate(x[: experiment.evaluated], **begin)
-        if chains:
-            position.copy_(found.position)
-            step_size.copy_(found.step_size)
-        values[split] = found.log_likelihood.mean().item()
-    return values
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ def test_the_examples_of_a_module_run(name: str) -> None:
 
 ROWS = re.findall(r"^``(\w+)``", aevb.__doc__ or "", flags=re.MULTILINE)
 FACES = {
-    **dict.fromkeys(("_specification", "_records", "_run"), "experiments"),
+    **dict.fromkeys(("_specification", "_records", "_evaluation", "_run"), "experiments"),
     **dict.fromkeys(("_lower_bound", "_marginal_likelihood", "_curves", "_page"), "figures"),
     **dict.fromkeys(("_files", "_formats", "_download", "_torchvision"), "data"),
     "_digitised": "reference",

@@ -18,6 +18,7 @@ from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
 from aevb import (
     __main__,
+    _evaluation,
     _options,
     _run,
     checkpoint,
@@ -466,7 +467,7 @@ def test_a_checkpoint_of_another_specification_is_refused(
     with monkeypatch.context() as patch:
         patch.setattr(training, "GUARD_INTERVAL", 10)
         patch.setattr(training, "stages", lambda *a, **k: stages(*a, **k, checkpoint_seconds=0))
-        patch.setattr(_run, "_evaluate", stopped)
+        patch.setattr(_evaluation, "evaluate", stopped)
         with pytest.raises(KeyboardInterrupt):
             experiments.run(kept, tmp_path, progress=False)
 
@@ -506,19 +507,19 @@ def test_each_bound_is_of_its_own_images_with_noise_of_its_own(
         return float(len(seen))
 
     monkeypatch.setattr(training, "lower_bound", noted)
-    assert _run.EVALUATED == 10_000
-    monkeypatch.setattr(_run, "EVALUATED", 30)
-    values = _run._evaluate(small(), synthetic, {}, cast(Any, None), 100)
+    assert _evaluation.BOUND_POINTS == 10_000
+    monkeypatch.setattr(_evaluation, "BOUND_POINTS", 30)
+    values = _evaluation.evaluate(small(), synthetic, {}, cast(Any, None), 100)
     assert values == {"test": 1.0, "train": 2.0}
     for (x, _), images in zip(seen, (synthetic.test, synthetic.train), strict=True):
         torch.testing.assert_close(x, images[:30], rtol=0, atol=0)
     for run, samples in ((small(), 100), (small(), 200), (small(seed=1), 100)):
-        _run._evaluate(run, synthetic, {}, cast(Any, None), samples)
+        _evaluation.evaluate(run, synthetic, {}, cast(Any, None), samples)
     seeds = [seed for _, seed in seen[::2]]
     assert seeds[1] == seeds[0]
     assert len(set(seeds)) == 3, "another seed, or another place, is other noise"
 
-    _run._evaluate(small(pixels="drawn"), synthetic, {}, cast(Any, None), 100)
+    _evaluation.evaluate(small(pixels="drawn"), synthetic, {}, cast(Any, None), 100)
     assert all(set(x.unique().tolist()) == {0.0, 1.0} for x, _ in seen[-2:])
 
 
@@ -606,9 +607,9 @@ def test_a_likelihood_is_estimated_with_the_experiments_settings(
         seen.append((x, settings))
         return SimpleNamespace(log_likelihood=torch.tensor([1.0, 2.0]) * len(seen))
 
-    module = _run.marginal_likelihood
+    module = _evaluation.marginal_likelihood
     monkeypatch.setattr(module, "reciprocal_importance_sampling", noted)
-    values = _run._evaluate(likelihood(**asked), synthetic, {}, cast(Any, None), 100)
+    values = _evaluation.evaluate(likelihood(**asked), synthetic, {}, cast(Any, None), 100)
     assert values == {"test": 1.5, "train": 3.0}
     for (x, settings), images in zip(seen, (synthetic.test, synthetic.train), strict=True):
         torch.testing.assert_close(x, images[:12], rtol=0, atol=0)
@@ -618,7 +619,7 @@ def test_a_likelihood_is_estimated_with_the_experiments_settings(
 @pytest.fixture
 def persistent(monkeypatch: pytest.MonkeyPatch) -> MarginalLikelihood:
     """A short run with chains that persist over four estimates."""
-    monkeypatch.setattr(_run, "_places_of_the_paper", lambda experiment: [2_000, 4_000])
+    monkeypatch.setattr(_evaluation, "places_of_the_paper", lambda experiment: [2_000, 4_000])
     return likelihood(start="persistent", n_train=1_000, latent_dim=3)
 
 
@@ -629,7 +630,7 @@ def test_persistent_chains_start_where_the_last_estimate_of_their_images_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     usual = experiments.run(likelihood(n_train=1_000, latent_dim=3), tmp_path, progress=False)
-    module, made = _run.marginal_likelihood, []
+    module, made = _evaluation.marginal_likelihood, []
     estimate = module.reciprocal_importance_sampling
 
     def noted(model: Any, x: Tensor, **settings: Any) -> Any:
@@ -656,7 +657,7 @@ def test_persistent_chains_survive_an_interruption(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = experiments.run(persistent, tmp_path / "whole", progress=False)
-    stages, evaluate = training.stages, _run._evaluate
+    stages, evaluate = training.stages, _evaluation.evaluate
 
     def stopped(*given: Any) -> dict[str, float]:
         if given[-1] == 4_000:
@@ -666,7 +667,7 @@ def test_persistent_chains_survive_an_interruption(
     monkeypatch.setattr(training, "GUARD_INTERVAL", 10)
     monkeypatch.setattr(training, "stages", lambda *a, **k: stages(*a, **k, checkpoint_seconds=0))
     with monkeypatch.context() as patch:
-        patch.setattr(_run, "_evaluate", stopped)
+        patch.setattr(_evaluation, "evaluate", stopped)
         with pytest.raises(KeyboardInterrupt):
             experiments.run(persistent, tmp_path / "parts", progress=False)
     assert list((tmp_path / "parts" / "figure-3").glob("*.checkpoint.safetensors"))
@@ -676,21 +677,21 @@ def test_persistent_chains_survive_an_interruption(
 @pytest.mark.parametrize("n_train", [1_000, 50_000])
 def test_persistent_chains_are_read_where_the_papers_curves_have_their_points(n_train: int) -> None:
     run = MarginalLikelihood(n_train=n_train, start="persistent")
-    places = _run._schedule(run)
+    places = _evaluation.schedule(run)
     paper = reference.curve(
         "figure-3", dataset="mnist", n_train=n_train, latent_dim=3, algorithm="aevb", split="test"
     )
     shown = paper.samples[paper.samples <= run.samples]
     assert {100, *shown.astype(int).tolist(), run.samples} <= set(places)
     assert places[1] == shown[0]
-    assert _run.evaluations(run) == len(places)
+    assert _evaluation.evaluations(run) == len(places)
 
 
 def test_where_figure_3_is_evaluated_does_not_change_its_training(
     synthetic: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = experiments.run(likelihood(), tmp_path / "a", progress=False)
-    monkeypatch.setattr(_run, "LIKELIHOOD_PLACES", [1_000, 2_000, 3_000])
+    monkeypatch.setattr(_evaluation, "LIKELIHOOD_PLACES", [1_000, 2_000, 3_000])
     often = experiments.run(likelihood(), tmp_path / "b", progress=False)
     assert len(often.curves["samples"]) > len(usual.curves["samples"])
     assert often.weights == usual.weights
@@ -840,7 +841,7 @@ def test_a_trained_model_comes_back_from_its_record(
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert model.latent_dim == 2
     # With the noise of the last evaluation: what is left is the half precision of the weights.
-    bounds = _run._evaluate(small(dataset=dataset), synthetic, {}, model, 5_000)
+    bounds = _evaluation.evaluate(small(dataset=dataset), synthetic, {}, model, 5_000)
     assert bounds["test"] == pytest.approx(record.curves["test"][-1], abs=0.05)
 
     record.path.with_suffix(".safetensors").write_bytes(b"")

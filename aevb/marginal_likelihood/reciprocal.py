@@ -32,6 +32,8 @@ MOST_DIMS = 5
 """A kernel density estimate from some tens of draws is no use in more dimensions."""
 MULTIPLES = tuple(0.2 * n for n in range(1, 11))
 """Of Scott's rule, among which the bandwidth is chosen."""
+STEP_SIZE = 0.1
+"""Where the tuning of the leapfrog's step sizes begins."""
 ADAPTATION_RATE = 1.1
 """Each chain tunes a step size of its own: slower, and the burn-in would be over too soon; faster,
 and one chain's chance would decide."""
@@ -70,7 +72,7 @@ def reciprocal_importance_sampling(
     density: str = "kde",
     start: str | Tensor = "recognition",
     candidates: int = 4_096,
-    step_size: float | Tensor = 0.1,
+    step_size: float | Tensor = STEP_SIZE,
     batch: int = 500,
     generator: torch.Generator | None = None,
 ) -> Reciprocal:

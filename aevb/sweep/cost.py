@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from aevb import results
+from aevb._evaluation import evaluations
 from aevb._records import own_or_the_books
-from aevb._run import evaluations
 from aevb.experiments import Experiment, LowerBound, MarginalLikelihood, grid, specification
 
 __all__ = ["core_seconds", "gpu_seconds", "held_against", "measured", "most_together"]
