@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aevb import data, marginal_likelihood, models, reference, training
-from aevb._specification import Experiment, MarginalLikelihood
+from aevb._specification import Experiment, LowerBound, MarginalLikelihood
 from aevb.marginal_likelihood.reciprocal import STEP_SIZE
 
 __all__ = ["chains", "evaluate", "evaluations", "schedule"]
@@ -78,10 +78,11 @@ def evaluate(
     noise.manual_seed(((experiment.seed << 40) + samples) % 2**63)
     if isinstance(experiment, MarginalLikelihood):
         return _likelihoods(experiment, dataset, chains, model, noise)
+    drawn = isinstance(experiment, LowerBound) and experiment.pixels == "drawn"
     values = {}
     for split, x in _splits(dataset).items():
         x = x[:BOUND_POINTS]
-        x = data.black_or_white(x, noise) if experiment.pixels == "drawn" else x
+        x = data.black_or_white(x, noise) if drawn else x
         values[split] = training.lower_bound(model, x, noise)
     return values
 
