@@ -214,16 +214,18 @@ def test_the_cost_of_a_sample(wake: float, verdict: str) -> None:
 
 def test_the_variance_is_judged_by_two_standard_errors() -> None:
     judged = scorecard.variance_below_one
-    mnist = {"mnist": (0.1, 0.01)}
-    assert judged(mnist | {"frey-face": (0.2, 0.3)}).verdict == "holds"
-    assert judged(mnist | {"frey-face": (0.9, 0.1)}).verdict == "was not decided"
-    assert judged(mnist | {"frey-face": (1.1, 0.1)}).verdict == "was not decided"
-    assert judged(mnist | {"frey-face": (1.3, 0.1)}).verdict == "does not hold"
-    assert "1.3 ± 0.1 on Frey Face" in judged(mnist | {"frey-face": (1.3, 0.1)}).evidence
+    usual = {("mnist", 3): (0.1, 0.01), ("frey-face", 20): (0.2, 0.1)}
+    assert judged(usual | {("frey-face", 2): (0.2, 0.3)}).verdict == "holds"
+    assert judged(usual | {("frey-face", 2): (0.9, 0.1)}).verdict == "was not decided"
+    assert judged(usual | {("frey-face", 2): (1.1, 0.1)}).verdict == "was not decided"
+    claim = judged(usual | {("frey-face", 2): (1.3, 0.1)})
+    assert claim.verdict == "does not hold"
+    told = "MNIST 0.1 ± 0.01 ($N_z = 3$); Frey Face 1.3 ± 0.1 ($N_z = 2$), 0.2 ± 0.1 ($N_z = 20$)."
+    assert told in claim.evidence
 
 
 def test_what_was_measured_on_one_data_set_is_not_judged() -> None:
-    assert scorecard.variance_below_one({"mnist": (0.1, 0.01)}).verdict == "was not measured"
+    assert scorecard.variance_below_one({("mnist", 3): (0.1, 0.01)}).verdict == "was not measured"
     assert scorecard.variance_below_one({}).verdict == "was not measured"
 
 
