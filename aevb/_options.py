@@ -68,6 +68,7 @@ SETTINGS: dict[str, Any] = {
     "draws": (int, "Figure 3: draws of each posterior"),
     "burn_in": (int, "Figure 3: moves of a chain before its first draw"),
     "leapfrog_steps": (int, "Figure 3: leapfrog steps in each move"),
+    "hmc_step_size": (float, "Monte Carlo EM: the leapfrog's first step size"),
 }
 """What may be set otherwise than in the figure."""
 

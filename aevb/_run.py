@@ -246,8 +246,9 @@ def start(experiment: Experiment, dataset: data.Dataset) -> tuple[Any, Iterator[
         prior_weight=experiment.minibatch / n_train if experiment.prior else 0.0,
         warm_up=experiment.warm_up,
     )
-    if em:
-        state = monte_carlo_em.init(model, optimizer, generator, dataset.train)
+    if em and isinstance(experiment, MarginalLikelihood):
+        begin = experiment.hmc_step_size
+        state = monte_carlo_em.init(model, optimizer, generator, dataset.train, step_size=begin)
         return state, itertools.repeat(dataset.train)
     draw = data.minibatches(dataset.train, experiment.minibatch, generator)
     if isinstance(experiment, LowerBound) and experiment.pixels == "drawn":

@@ -55,6 +55,8 @@ EM_LEAPFROG_STEPS = 10
 EM_COUNTS = EM_LEAPFROG_STEPS + EM_UPDATES
 """How often such an iteration counts each datapoint: once for each leapfrog step and update. Every
 abscissa of the paper's MCEM curves is a multiple of 15 N."""
+HMC_STEP_SIZE = 0.01
+"""Where Monte Carlo EM's tuning begins, as in the first author's code of the time."""
 LIKELIHOOD_STEP_SIZE = 0.1
 """Of the paper's three, the one that its rule selects in both panels of Figure 3 and for all three
 algorithms: the best on the training set after the first iterations."""
@@ -252,6 +254,8 @@ class MarginalLikelihood(Experiment):
     """The moves of each chain before the first draw."""
     leapfrog_steps: int = 4
     """The leapfrog steps of each move."""
+    hmc_step_size: float = HMC_STEP_SIZE
+    """Monte Carlo EM's leapfrog step size in the first iteration, from which it is tuned."""
 
     figure = "figure-3"
     algorithms = ("aevb", "wake-sleep", "mcem")
@@ -267,6 +271,11 @@ class MarginalLikelihood(Experiment):
         if self.algorithm == "mcem":
             whole = self.minibatch == self.n_train
             _check("minibatch", self.minibatch, whole, f"n_train, {self.n_train}, for mcem")
+        size = self.hmc_step_size
+        _check("hmc_step_size", size, _finite(size) and size > 0, "a positive number")
+        fits = self.algorithm == "mcem" or size == HMC_STEP_SIZE
+        _check("hmc_step_size", size, fits, f"{HMC_STEP_SIZE}, which {self.algorithm} does not use")
+        object.__setattr__(self, "hmc_step_size", float(size))
         n, draws = self.latent_dim, self.draws  # what the density of Appendix D can be fitted to
         _check("latent_dim", n, n <= MOST_DIMS, f"an integer of at most {MOST_DIMS} in Figure 3")
         the_papers = n == 3 and self.n_train in PAPER_N_TRAIN

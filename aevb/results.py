@@ -53,6 +53,7 @@ BEFORE = {
     "pixels": "gray",
     "decoder_variance": "network",
     "start": "resampled",
+    "hmc_step_size": 0.01,
 }
 """What a run did before there was a setting for it: such a record does not mention it."""
 ROOT = data.ROOT

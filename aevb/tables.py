@@ -54,6 +54,7 @@ SETTINGS = {
     "draws": "posterior draws of an estimate",
     "burn_in": "moves before the first draw",
     "leapfrog_steps": "leapfrog steps of a move",
+    "hmc_step_size": "first leapfrog step size of MCEM",
     "seed": "seed",
 }
 """The settings shown, in the order of the rows, and how each is called on a page."""

@@ -597,6 +597,22 @@ def test_monte_carlo_em_is_the_papers_and_trains_the_generative_model_alone(
     assert step.keywords == {"leapfrog_steps": 10, "weight_updates": 5}  # type: ignore[attr-defined]
 
 
+def test_the_first_leapfrog_step_size_reaches_the_sampler(
+    synthetic: data.Dataset, tmp_path: Path
+) -> None:
+    usual, small_one = (
+        likelihood(algorithm="mcem", hmc_step_size=size, samples=9_000) for size in (0.01, 1e-5)
+    )
+    assert "hmc" not in usual.name
+    assert "-hmc-step-size-1e-05-" in small_one.name
+    for experiment in (usual, small_one):
+        state, _ = experiments.start(experiment, synthetic)
+        assert state.step_size.item() == pytest.approx(experiment.hmc_step_size)
+    records = [experiments.run(run, tmp_path, progress=False) for run in (usual, small_one)]
+    assert records[0].curves["train"][-1] != records[1].curves["train"][-1]
+    assert experiments.specification(records[1]) == small_one
+
+
 def test_a_likelihood_is_estimated_with_the_experiments_settings(
     synthetic: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -709,6 +725,18 @@ def test_where_figure_3_is_evaluated_does_not_change_its_training(
         ({"draws": 15}, "draws: expected at least 16 for 3 latent variables, found 15"),
         ({"draws": 0}, "draws: expected an integer of at least 1, found 0"),
         ({"start": "prior"}, "start: expected one of resampled, persistent; found 'prior'"),
+        (
+            {"hmc_step_size": 0.1},
+            "hmc_step_size: expected 0.01, which aevb does not use, found 0.1",
+        ),
+        (
+            {"algorithm": "mcem", "hmc_step_size": 0.0},
+            "hmc_step_size: expected a positive number, found 0.0",
+        ),
+        (
+            {"algorithm": "mcem", "hmc_step_size": "small"},
+            "hmc_step_size: expected a positive number, found 'small'",
+        ),
         (
             {"start": "persistent", "n_train": 2_000},
             "start: expected one of resampled; found 'persistent'",

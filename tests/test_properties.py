@@ -98,6 +98,7 @@ KINDS: dict[type[experiments.Experiment], dict[str, st.SearchStrategy[Any]]] = {
         "start": st.sampled_from(["resampled", "persistent"]),
         "burn_in": st.integers(0, 10**6),
         "leapfrog_steps": SIZES,
+        "hmc_step_size": st.floats(1e-6, 10.0),
     },
 }
 
