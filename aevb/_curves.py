@@ -59,7 +59,8 @@ def _draw_ours(
     axes.plot(samples, mean, color=color, linewidth=OURS, linestyle=style, label=label)
     if len(runs) > 1:
         low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
-        axes.fill_between(samples, low, high, color=color, alpha=0.25, linewidth=0)
+        several = (~np.isnan(values)).sum(axis=0) > 1  # the band ends where all but one have
+        axes.fill_between(samples, low, high, several, color=color, alpha=0.25, linewidth=0)
 
 
 def note(axes: Axes, runs: Sequence[Record], *, top: bool) -> None:

@@ -220,8 +220,10 @@ def test_the_variance_is_judged_by_two_standard_errors() -> None:
     assert judged(usual | {("frey-face", 2): (1.1, 0.1)}).verdict == "was not decided"
     claim = judged(usual | {("frey-face", 2): (1.3, 0.1)})
     assert claim.verdict == "does not hold"
-    told = "MNIST 0.1 ± 0.01 ($N_z = 3$); Frey Face 1.3 ± 0.1 ($N_z = 2$), 0.2 ± 0.1 ($N_z = 20$)."
+    told = "MNIST 0.100 ± 0.010 ($N_z = 3$); Frey Face 1.30 ± 0.10 ($N_z = 2$), 0.200 ± 0.100 ($N_z"
     assert told in claim.evidence
+    tiny = judged({("mnist", 3): (0.00178, 0.00002), ("frey-face", 2): (0.2, 0.1)})
+    assert "MNIST 0.00178 ± 0.00002 ($N_z" in tiny.evidence
 
 
 def test_what_was_measured_on_one_data_set_is_not_judged() -> None:
