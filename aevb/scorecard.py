@@ -4,7 +4,6 @@ A verdict is computed, never typed: when a record changes, so may a verdict. Eac
 what it judges and returns a :class:`Claim`.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -92,12 +91,6 @@ def _signed(value: float, digits: int = 1) -> str:
 def _span(values: Sequence[float]) -> str:
     """The lowest and the highest, or the one that there is."""
     return " to ".join(dict.fromkeys(_signed(value) for value in (min(values), max(values))))
-
-
-def _measured(value: float, error: float) -> str:
-    """Three digits of a positive number, and its error with as many behind the point."""
-    behind = max(0, 2 - math.floor(math.log10(value)))
-    return f"{value:.{behind}f} ± {error:.{behind}f}"
 
 
 def _seed(record: Record) -> int:
@@ -278,7 +271,8 @@ def one_noise_sample_is_enough(
         f"{tables.million(samples)} samples, by two standard errors; it fails if they gain more by "
         "two, and is not decided in between.",
         f"Five gain {_signed(gain)} ± {error:.1f} nats, MNIST with "
-        f"{one[0].configuration['latent_dim']} latent variables, {len(one)} seeds and {len(five)}.",
+        f"{one[0].configuration['latent_dim']} latent variables: {len(one)} seeds with one, "
+        f"{len(five)} with five.",
         judge([gain, error], gain < 0.5, decided=abs(gain - 0.5) > 2 * error),
         "sensitivity",
     )
@@ -341,7 +335,7 @@ def variance_below_one(variances: Mapping[tuple[str, int], tuple[float, float]])
     for name, label in tables.DATASETS.items():
         own = {n: found for (dataset, n), found in sorted(variances.items()) if dataset == name}
         measured += own.values() or [(np.nan, np.nan)]
-        cells = (f"{_measured(*found)} ($N_z = {n}$)" for n, found in own.items())
+        cells = (f"{tables.measured(*found)} ($N_z = {n}$)" for n, found in own.items())
         said.append(f"{label} {', '.join(cells)}")
     below = all(value + 2 * error < 1 for value, error in measured)
     above = any(value - 2 * error > 1 for value, error in measured)

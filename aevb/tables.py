@@ -18,6 +18,7 @@ from aevb.results import Record
 __all__ = [
     "differences",
     "markdown",
+    "measured",
     "million",
     "moved",
     "number",
@@ -361,6 +362,12 @@ def number(value: float | None, form: str) -> str:
         return ""
     text = f"{value:{form}}"
     return text.replace("-", "−") if float(text) else text.lstrip("+-")
+
+
+def measured(value: float, error: float) -> str:
+    """Three digits of a positive number, and its error with as many behind the point."""
+    behind = max(0, 2 - math.floor(math.log10(value)))
+    return f"{value:.{behind}f} ± {error:.{behind}f}"
 
 
 def million(samples: float) -> str:

@@ -184,7 +184,7 @@ def test_one_noise_sample(gain: float, apart: float, verdict: str) -> None:
     # The variance of two is half the square of how far they are apart; of two means of two, this.
     error = apart / 2 * 2**0.5
     assert f"gain {gain:+.1f} ± {error:.1f} nats".replace("-", "−") in claim.evidence
-    assert "2 seeds and 2" in claim.evidence
+    assert "2 seeds with one, 2 with five" in claim.evidence
     short = [made_up(experiments.LowerBound("mnist", "aevb", 3), {1e5: -160.0, 1e6: -150.0})] * 2
     claim = scorecard.one_noise_sample_is_enough(seeds(-150.0), short)
     assert claim.verdict == "was not measured"
