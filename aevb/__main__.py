@@ -14,12 +14,14 @@ from aevb import (
     drift,
     experiments,
     gpu_benchmark,
+    hmc,
     reference,
     results,
     sweep,
     training,
 )
 from aevb._options import parser, seeds, selected, settings
+from aevb.marginal_likelihood._checks import EstimateError
 
 __all__ = ["main"]
 
@@ -27,6 +29,8 @@ ERRORS = (
     checkpoint.CheckpointError,
     data.DataError,
     experiments.ExperimentError,
+    hmc.InitialPositionError,
+    EstimateError,
     reference.ReferenceError,
     results.RecordError,
     training.DivergenceError,

@@ -11,6 +11,8 @@ from aevb import reference
 from aevb._page import shortfall
 from aevb.results import Record
 
+__all__ = ["draw", "handles", "note"]
+
 COLORS = {"wake-sleep": (0.0, 0.5, 0.0), "mcem": (0.0, 0.0, 1.0), "aevb": (1.0, 0.0, 0.0)}
 PAPER_COLORS = {
     "wake-sleep": (0.1, 0.3, 0.1),
@@ -23,7 +25,7 @@ OURS, PAPER = 2.0, 0.8
 """Line widths, in points."""
 
 
-def dashes(split: str, width: float) -> Any:
+def _dashes(split: str, width: float) -> Any:
     """Solid for training; for the test set six points on and six off, whatever the width."""
     return (0, (6 / width, 6 / width)) if split == "test" else "-"
 
@@ -37,13 +39,13 @@ def draw(axes: Axes, figure: str, key: reference.Key, runs: Sequence[Record]) ->
     for split, name in reference.CURVES[figure].items():
         theirs = reference.curve(figure, **key._asdict(), split=split)
         if runs:
-            _draw_ours(axes, runs, name, COLORS[key.algorithm], dashes(split, OURS), theirs.log_x)
+            _draw_ours(axes, runs, name, COLORS[key.algorithm], _dashes(split, OURS), theirs.log_x)
         axes.plot(
             theirs.samples,
             theirs.values,
             color=PAPER_COLORS[key.algorithm],
             linewidth=PAPER,
-            linestyle=dashes(split, PAPER),
+            linestyle=_dashes(split, PAPER),
             zorder=3,
             label=f"paper {key.algorithm} {split}",
         )
@@ -92,7 +94,7 @@ def handles(
         for name in names:
             for split in splits:
                 line = Line2D([], [], color=colors[name], linewidth=width)
-                line.set_linestyle(dashes(split, width))
+                line.set_linestyle(_dashes(split, width))
                 line.set_label(f"{who}: {LABELS[name]} ({split})")
                 lines.append(line)
     return lines

@@ -10,6 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "FIGURES",
+    "N_TRAIN",
+    "Curve",
+    "Key",
+    "ReferenceError",
+    "curve",
+    "curves",
+    "interpolate",
+]
+
 FIGURES = ("figure-2", "figure-3")
 N_TRAIN = {"mnist": 50_000, "frey-face": 1_600}
 """The training images of Figure 2. The paper does not say; its curves fit these."""

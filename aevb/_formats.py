@@ -30,12 +30,12 @@ def gunzip(content: bytes, size: int, where: object) -> bytes:
     r"""The uncompressed contents of a gzip file of one member.
 
     Args:
-        content: the file.
-        size: how many bytes must come out; at most one more is made.
-        where: the path or address of the file, for the message.
+        content: The file.
+        size: How many bytes must come out; at most one more is made.
+        where: The path or address of the file, for the message.
 
     Raises:
-        DataError: it is no such file, or another number of bytes comes out.
+        DataError: If it is no such file, or another number of bytes comes out.
     """
     stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # 16: a gzip file, with its checksum
     try:
@@ -53,11 +53,11 @@ def idx(content: bytes, where: object) -> NDArray[numpy.uint8]:
     r"""The array in an IDX file of bytes: two zeros, type 8, rank, each size in four bytes, values.
 
     Args:
-        content: the file, uncompressed.
-        where: its path, for the message.
+        content: The file, uncompressed.
+        where: Its path, for the message.
 
     Raises:
-        DataError: it is no such file, or is not exactly as long as its sizes say.
+        DataError: If it is no such file, or is not exactly as long as its sizes say.
     """
     _require(len(content) >= 4, where, "an IDX file's 4 bytes at least", len(content))
     _require(content[:3] == bytes([0, 0, _BYTES]), where, "an IDX file of bytes", content[:3].hex())
@@ -77,15 +77,15 @@ def matlab_matrix(content: bytes, name: str, where: object) -> NDArray[numpy.uin
     That is how ``frey_rawface.mat`` is written; no other form is read.
 
     Args:
-        content: the file.
-        name: the matrix's name in MATLAB.
-        where: the file's path, for the message.
+        content: The file.
+        name: The matrix's name in MATLAB.
+        where: The file's path, for the message.
 
     Returns:
         (rows, columns).
 
     Raises:
-        DataError: it is no such file.
+        DataError: If it is no such file.
     """
     _require(content.startswith(_BEGINNING), where, "a MATLAB 5 file", content[:19])
     header = content[_HEADER - 4 : _HEADER]

@@ -8,9 +8,11 @@ from matplotlib.ticker import LogLocator, MultipleLocator, NullFormatter
 
 from aevb import experiments, reference
 from aevb._curves import draw, handles, note
-from aevb._page import STYLE, Page, runs_of
+from aevb._page import SHORT, STYLE, Page, runs_of
 from aevb.results import Record
 from aevb.tables import DATASETS
+
+__all__ = ["figure_2", "figure_2_panel"]
 
 ALGORITHMS = ("wake-sleep", "aevb")
 """In the order of the legend."""
@@ -20,8 +22,6 @@ AXES: dict[str, tuple[float, float, float, float]] = {
 }
 """Figure 2's axes, as printed: samples from and to, nats from and to."""
 TICKS = {"mnist": 10, "frey-face": 200}
-SHORT = 1_000_000
-"""A run that ends before this many samples cannot be seen on the printed axes."""
 
 
 @matplotlib.rc_context(STYLE)

@@ -8,8 +8,10 @@ from matplotlib.ticker import MultipleLocator
 
 from aevb import reference
 from aevb._curves import draw, handles, note
-from aevb._page import STYLE, Page, runs_of
+from aevb._page import SHORT, STYLE, Page, runs_of
 from aevb.results import Record
+
+__all__ = ["figure_3"]
 
 ALGORITHMS = ("wake-sleep", "mcem", "aevb")
 """In the order of the legend."""
@@ -19,8 +21,6 @@ AXES: dict[int, tuple[float, float, float, float]] = {
 }
 """Figure 3's axes, as printed: samples from and to, nats from and to."""
 TICKS = {1_000: 10, 50_000: 5}
-SHORT = 1_000_000
-"""A run that ends before this many samples cannot be seen on the printed axes."""
 
 
 @matplotlib.rc_context(STYLE)

@@ -10,6 +10,10 @@ from aevb import experiments, reference
 from aevb.results import Record
 from aevb.tables import ALGORITHMS
 
+__all__ = ["SHORT", "STYLE", "Page", "runs_of", "shortfall"]
+
+SHORT = 1_000_000
+"""A run that ends before this many samples cannot be seen on the axes of Figures 2 and 3."""
 STYLE: dict[Any, Any] = {
     "figure.facecolor": "white",  # whatever the page's theme
     "figure.dpi": 160,

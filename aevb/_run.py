@@ -115,11 +115,12 @@ def run_together(
     """
     device = available_device(device)
     datasets: dict[str, data.Dataset] = {}
-    with _records.exclusively([_records.place(e, path) for e in experiments]):
-        there = {} if force else _records.done(experiments, path)
+    chosen = list(dict.fromkeys(experiments))  # one that is given twice is trained once
+    with _records.exclusively([_records.place(e, path) for e in chosen]):
+        there = {} if force else _records.done(chosen, path)
         for experiment in there:
             _clear(experiment, path)
-        missing = [e for e in experiments if e not in there]
+        missing = [e for e in chosen if e not in there]
         shared = {"together": len(missing)} if len(missing) > 1 else {}
         runs = [
             _stored(e, path or results.folder(e.preset), device, datasets, shared, progress)

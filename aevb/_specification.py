@@ -21,6 +21,10 @@ __all__ = [
     "ExperimentError",
     "LowerBound",
     "MarginalLikelihood",
+    "check",
+    "check_images",
+    "check_integer",
+    "finite",
     "one_of",
     "paper_samples",
     "step_size",
@@ -122,17 +126,15 @@ class Experiment:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         for name in (field.name for field in fields(self) if field.name in _LEAST):
-            value, least, most = getattr(self, name), _LEAST[name], _MOST.get(name, _MOST_SIZE)
-            _check(name, value, _integer(value, least), f"an integer of at least {least}")
-            _check(name, value, value <= most, f"an integer of at most {most}")
+            check_integer(name, getattr(self, name), _LEAST[name])
         size, std = self.step_size, self.initial_std
-        _check("step_size", size, _finite(size) and size > 0, "a positive number")
-        _check("initial_std", std, _finite(std) and std >= 0, "a number of at least 0")
+        check("step_size", size, finite(size) and size > 0, "a positive number")
+        check("initial_std", std, finite(std) and std >= 0, "a number of at least 0")
         for name in ("step_size", "initial_std"):  # 1 and 1.0 are one run, and so 0.0 and -0.0
             object.__setattr__(self, name, abs(float(getattr(self, name))))
         for name in ("prior", "keep_weights"):
             value = getattr(self, name)
-            _check(name, value, isinstance(value, bool), "True or False")
+            check(name, value, isinstance(value, bool), "True or False")
         if by_default and self._changed():
             object.__setattr__(self, "keep_weights", False)
         if self.samples < self.per_step:
@@ -265,23 +267,23 @@ class MarginalLikelihood(Experiment):
             raise ExperimentError(
                 f"dataset: expected mnist in Figure 3; found {_shown(self.dataset)}"
             )
-        fits = _integer(self.n_train, 1) and self.n_train <= 50_000
-        _check("n_train", self.n_train, fits, "an integer from 1 to 50000")
+        check_images(self.n_train)
         super().__post_init__()
         if self.algorithm == "mcem":
             whole = self.minibatch == self.n_train
-            _check("minibatch", self.minibatch, whole, f"n_train, {self.n_train}, for mcem")
+            check("minibatch", self.minibatch, whole, f"n_train, {self.n_train}, for mcem")
         size = self.hmc_step_size
-        _check("hmc_step_size", size, _finite(size) and size > 0, "a positive number")
+        fits = finite(size) and _FLOAT32[0] <= size <= _FLOAT32[1]
+        check("hmc_step_size", size, fits, "a positive number that float32 holds")
         fits = self.algorithm == "mcem" or size == HMC_STEP_SIZE
-        _check("hmc_step_size", size, fits, f"{HMC_STEP_SIZE}, which {self.algorithm} does not use")
+        check("hmc_step_size", size, fits, f"{HMC_STEP_SIZE}, which {self.algorithm} does not use")
         object.__setattr__(self, "hmc_step_size", float(size))
         n, draws = self.latent_dim, self.draws  # what the density of Appendix D can be fitted to
-        _check("latent_dim", n, n <= MOST_DIMS, f"an integer of at most {MOST_DIMS} in Figure 3")
+        check("latent_dim", n, n <= MOST_DIMS, f"an integer of at most {MOST_DIMS} in Figure 3")
         the_papers = n == 3 and self.n_train in PAPER_N_TRAIN
         one_of("start", self.start, STARTS if the_papers else STARTS[:1])
         least = 4 * (n + 1)
-        _check("draws", draws, draws >= least, f"at least {least} for {n} latent variables")
+        check("draws", draws, draws >= least, f"at least {least} for {n} latent variables")
         self._check_name()
 
     def _panel(self) -> dict[str, Any]:
@@ -313,8 +315,14 @@ _LEAST = {
 }
 """The least that each integer may be."""
 _MOST_SIZE = 1_000_000
-_MOST = dict.fromkeys(("samples", "warm_up", "seed", "split_seed"), 2**63 - 1)
-"""The most, where it is not :data:`_MOST_SIZE`: what a generator and a count of 64 bits hold."""
+_MOST = {
+    **dict.fromkeys(("samples", "warm_up"), 2**63 - 1),
+    **dict.fromkeys(("seed", "split_seed"), 2**32 - 1),
+}
+"""The most, where it is not :data:`_MOST_SIZE`: what a count of 64 bits holds, and the seeds that a
+CPU's generator tells apart: of a larger one it takes the last 32 bits."""
+_FLOAT32 = (1.2e-38, 3.4e38)
+"""Between these float32 holds every number, to its full precision."""
 
 
 def step_size(dataset: str, latent_dim: int) -> float:
@@ -335,13 +343,37 @@ def paper_samples(figure: str, dataset: str) -> int:
 
 
 def one_of(name: str, value: object, known: Collection[str]) -> None:
+    """Refuse a name that is not known.
+
+    Args:
+        name: What the value is of, for the message.
+        value: What was given.
+        known: What it may be.
+
+    Raises:
+        ExperimentError: If it is no string, or none of those.
+    """
     if not (isinstance(value, str) and value in known):
         raise ExperimentError(f"{name}: expected one of {', '.join(known)}; found {_shown(value)}")
 
 
-def _check(name: str, value: object, fits: bool, expected: str) -> None:
+def check(name: str, value: object, fits: bool, expected: str) -> None:
+    """Refuse a value that does not fit, with what was expected."""
     if not fits:
         raise ExperimentError(f"{name}: expected {expected}, found {_shown(value)}")
+
+
+def check_integer(name: str, value: Any, least: int) -> None:
+    """Refuse what is no integer, is below the least, or is above the most for this name."""
+    most = _MOST.get(name, _MOST_SIZE)
+    check(name, value, _integer(value, least), f"an integer of at least {least}")
+    check(name, value, value <= most, f"an integer of at most {most}")
+
+
+def check_images(n_train: Any) -> None:
+    """Refuse what is no number of MNIST's training images."""
+    fits = _integer(n_train, 1) and n_train <= PAPER_N_TRAIN[-1]
+    check("n_train", n_train, fits, f"an integer from 1 to {PAPER_N_TRAIN[-1]}")
 
 
 def _shown(value: object) -> str:
@@ -359,7 +391,7 @@ def _integer(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _finite(value: object) -> bool:
+def finite(value: object) -> bool:
     """Whether it is a finite number that a float holds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False

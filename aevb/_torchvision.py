@@ -24,13 +24,13 @@ _declared: torch.library.Library | None = None  # the declarations last as long 
 
 
 def import_datasets() -> ModuleType:
-    r"""Imports ``torchvision.datasets``.
+    r"""Import ``torchvision.datasets``.
 
     Returns:
         The module.
 
     Raises:
-        ImportError: torchvision is not installed, or does not work with this torch.
+        ImportError: If torchvision is not installed, or does not work with this torch.
     """
     try:
         return importlib.import_module("torchvision.datasets")
@@ -59,14 +59,15 @@ def read_fashion_mnist(root: Path, download: bool) -> dict[Path, bytes]:
     r"""The four files of Fashion-MNIST, checked against torchvision's MD5s and uncompressed.
 
     Args:
-        root: where ``FashionMNIST/raw/`` is, or is to be.
-        download: let torchvision fetch what is absent or damaged first.
+        root: Where ``FashionMNIST/raw/`` is, or is to be.
+        download: Whether torchvision fetches what is absent or damaged first.
 
     Returns:
         Training images, training labels, test images, test labels.
 
     Raises:
-        DataError: a file is absent, not to be had, or not the original; or there is no torchvision.
+        DataError: If a file is absent, not to be had, or not the original, or there is no
+            torchvision.
     """
     try:
         datasets = import_datasets()

@@ -1,5 +1,6 @@
 r"""Adagrad as the experiments use it (paper, section 5; Duchi et al. 2011)."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -36,7 +37,9 @@ class Adagrad(torch.optim.Adagrad):
             by default where they are not on a CPU, which has an operation for all of it.
 
     Raises:
-        ValueError: If ``step_size``, ``prior_weight`` or ``warm_up`` is negative.
+        ValueError: If ``step_size``, ``prior_weight`` or ``warm_up`` is negative or not finite, or
+            ``warm_up`` not whole; or later, if another group of parameters is added.
+        TypeError: If ``parameters`` are no tensors, such as groups of them.
     """
 
     def __init__(
@@ -52,7 +55,14 @@ class Adagrad(torch.optim.Adagrad):
         for name, value in settings.items():
             if not value >= 0:
                 raise ValueError(f"{name}: expected at least 0, found {value}")
+            if value == math.inf:
+                raise ValueError(f"{name}: expected a finite number, found {value}")
+        if warm_up != int(warm_up):
+            raise ValueError(f"warm_up: expected a whole number of steps, found {warm_up}")
         parameters = list(parameters)
+        for p in parameters:
+            if not isinstance(p, Tensor):
+                raise TypeError(f"parameters: expected tensors, found a {type(p).__name__}")
         on_cpu = all(p.device.type == "cpu" for p in parameters)
         self._flat = not on_cpu if flat is None else flat
         super().__init__(
@@ -84,6 +94,12 @@ class Adagrad(torch.optim.Adagrad):
             self._step_flat(**self.param_groups[0])
         else:
             super().step(closure)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """The one group of the parameters given; another is refused."""
+        if self.param_groups:
+            raise ValueError("parameters: expected one group, found another")
+        super().add_param_group(param_group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As every optimizer's; what is flat stays flat."""

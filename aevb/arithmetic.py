@@ -70,8 +70,8 @@ def bfloat16_products(function: Callable[..., Any]) -> Callable[..., Any]:
         A function of the same arguments, which returns what ``function`` does.
     """
 
-    def rounded(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        product = functional.linear(x.bfloat16(), weight.bfloat16()).to(weight.dtype)
+    def rounded(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        product = functional.linear(input.bfloat16(), weight.bfloat16()).to(weight.dtype)
         return product if bias is None else product + bias
 
     return _under(function, rounded)
@@ -136,16 +136,17 @@ class _Replacing(TorchFunctionMode):
         kwargs = kwargs or {}
         if function is functional.linear:
             return self.linear(*args, **kwargs)
-        if function is torch.tanh and _is_float32(args[0]) and not _transformed():
+        plain = function is torch.tanh and args and not kwargs
+        if plain and _is_float32(args[0]) and not _transformed():
             return _Tanh.apply(*args)
         return function(*args, **kwargs)
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """A linear layer; by oneDNN in two parts, so that who asks for one gradient gets only that."""
-    if _transformed() or not by_onednn(weight):
-        return functional.linear(x, weight, bias)
-    return _Through.apply(_Product.apply(x.detach(), weight, bias), x, weight.detach())
+    if _transformed() or not input.numel() or not by_onednn(weight):
+        return functional.linear(input, weight, bias)
+    return _Through.apply(_Product.apply(input.detach(), weight, bias), input, weight.detach())
 
 
 class _Product(torch.autograd.Function):

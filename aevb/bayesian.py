@@ -24,8 +24,8 @@ class BayesianModel(LatentVariableModel):
         p_\alpha(\theta) = \mathcal{N}(0, I), \qquad
         q_\phi(\theta) = \mathcal{N}(\mu_\theta, \operatorname{diag} \sigma_\theta^2)
 
-    :math:`\theta` is every tensor of the generative model that requires a gradient; those tensors
-    hold :math:`\mu_\theta`. So this is also a model like any other: the one at the mean of
+    :math:`\theta` is every tensor of the generative model that requires a gradient at first; those
+    tensors hold :math:`\mu_\theta`. So this is also a model like any other: the one at the mean of
     :math:`q_\phi(\theta)`. Its ``parameters()`` are all of the paper's :math:`\phi`:
     :math:`\mu_\theta`, the recognition model's, and :math:`\log \sigma_\theta`.
 
@@ -40,7 +40,9 @@ class BayesianModel(LatentVariableModel):
 
     def __init__(self, model: LatentVariableModel, scale: float = 0.1):
         super().__init__(model.generative_model, model.recognition_model, model.latent_dim)
-        if not self.inferred:
+        named = self.generative_model.named_parameters()
+        self._inferred = [name for name, tensor in named if tensor.requires_grad]
+        if not self._inferred:
             raise ValueError("generative_model: expected at least 1 parameter, found 0")
         if not (scale > 0 and math.isfinite(scale)):
             raise ValueError(f"scale: expected a positive number, found {scale}")
@@ -50,8 +52,8 @@ class BayesianModel(LatentVariableModel):
     @property
     def inferred(self) -> dict[str, Tensor]:
         r"""The tensors of the generative model that make up :math:`\theta`, by name."""
-        named = self.generative_model.named_parameters()
-        return {name: tensor for name, tensor in named if tensor.requires_grad}
+        named = dict(self.generative_model.named_parameters())
+        return {name: named[name] for name in self._inferred}
 
     @property
     def parameter_prior(self) -> Independent:

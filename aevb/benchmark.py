@@ -193,6 +193,7 @@ def _likelihood(dataset: data.Dataset) -> dict[str, float]:
     return {"seconds_per_1000_points": seconds, "gradients_per_second": gradients}
 
 
+ALONE_SECONDS = 6.0
 ALONE = """
 import sys
 from aevb import benchmark
@@ -215,11 +216,11 @@ def steady(seconds: float) -> float:
     return _rate(PAPER, seconds, 1, {})
 
 
-def _side_by_side(seconds: float = 6.0) -> dict[str, float]:
+def _side_by_side() -> dict[str, float]:
     """Two runs at once against one, and the memory of a run (MiB)."""
 
     def start() -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", ALONE, str(seconds)]
+        command = [sys.executable, "-c", ALONE, str(ALONE_SECONDS)]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def result(process: subprocess.Popen[str]) -> tuple[float, float]:

@@ -6,10 +6,8 @@ written beside its target and renamed, so that a kill at any moment leaves eithe
 checkpoint or the new one.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+
+from aevb._files import write_atomically
 
 __all__ = ["CheckpointError", "identity_of", "load", "store", "write_atomically"]
 
@@ -128,43 +128,6 @@ def _difference(expected: str, found: str) -> str:
         for name in one | other
         if one.get(name) != other.get(name)
     )
-
-
-def write_atomically(contents: dict[Path, bytes]) -> None:
-    """Write files beside their places, make sure they are on the disk, and rename them.
-
-    No file is renamed before all are written: if the disk is full, every old one is still there.
-    The new names are on the disk before this returns, where the file system can say so: what is
-    deleted afterwards is not gone before them if the power fails.
-    """
-    partials = {path: path.with_name(f"{path.name}.{os.getpid()}.partial") for path in contents}
-    try:
-        for path, content in contents.items():
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with open(partials[path], "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-            except OSError as error:
-                error.filename = error.filename or str(path)  # a full disk does not say whose
-                raise
-        for path, partial in partials.items():
-            os.replace(partial, path)
-        for folder in {path.parent for path in contents}:
-            _sync(folder)
-    finally:
-        for partial in partials.values():
-            partial.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _parts(state: Any) -> Iterator[tuple[str, Any]]:

@@ -15,6 +15,8 @@ __all__ = ["STEPS", "layers", "peers", "plain_loop", "products"]
 
 STEPS = {"NumPyro": 50}
 """The steps in one call, of what does not do one: a loop that is compiled as a whole."""
+HIDDEN, LATENT = 500, 20
+"""The tanh units of each network and the latent variables of the paper's model on MNIST."""
 
 
 def layers(experiment: Experiment, data_dim: int) -> list[tuple[int, int]]:
@@ -56,7 +58,7 @@ def products(experiment: Experiment, data_dim: int, *, quick: bool = False) -> C
     return multiply
 
 
-def plain_loop(train: Tensor, hidden: int = 500, latent: int = 20) -> Callable[[], float]:
+def plain_loop(train: Tensor, hidden: int = HIDDEN, latent: int = LATENT) -> Callable[[], float]:
     """The same training as a competent user of PyTorch writes it, with the optimizer as it comes.
 
     Args:
@@ -117,18 +119,18 @@ def peers(train: Tensor) -> dict[str, Callable[[], Any]]:
     return found
 
 
-def _pyro(train: Tensor, hidden: int = 500, latent: int = 20) -> Callable[[], Any]:
+def _pyro(train: Tensor) -> Callable[[], Any]:
     """The paper's model in Pyro: its own ELBO and its wrapper of the same optimizer."""
     import pyro
     from pyro import distributions
     from pyro.infer import SVI, Trace_ELBO
 
-    vae = models.bernoulli_vae(train.shape[1], hidden, latent)
+    vae = models.bernoulli_vae(train.shape[1], HIDDEN, LATENT)
 
     def model(x: Tensor) -> None:
         pyro.module("generative_model", vae.generative_model)
         with pyro.plate("datapoints", len(x)):
-            zero = x.new_zeros(len(x), latent)
+            zero = x.new_zeros(len(x), LATENT)
             z = pyro.sample("z", distributions.Normal(zero, zero + 1).to_event(1))
             logits = vae.generative_model(z).base_dist.logits
             pixels = distributions.Bernoulli(logits=logits, validate_args=False)
@@ -146,11 +148,11 @@ def _pyro(train: Tensor, hidden: int = 500, latent: int = 20) -> Callable[[], An
     return lambda: inference.step(train[torch.randint(len(train), (100,))])
 
 
-def _pythae(train: Tensor, latent: int = 20) -> Callable[[], Any]:
+def _pythae(train: Tensor) -> Callable[[], Any]:
     """pythae's VAE as it comes, with 512 hidden units, and Adam; its minibatches are free here."""
     from pythae.models import VAE, VAEConfig
 
-    settings = {"input_dim": (1, 28, 28), "latent_dim": latent, "reconstruction_loss": "bce"}
+    settings = {"input_dim": (1, 28, 28), "latent_dim": LATENT, "reconstruction_loss": "bce"}
     model = VAE(VAEConfig(**settings))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     images = train.view(-1, 1, 28, 28)
@@ -166,7 +168,7 @@ def _pythae(train: Tensor, latent: int = 20) -> Callable[[], Any]:
     return step
 
 
-def _numpyro(train: Tensor, hidden: int = 500, latent: int = 20) -> Callable[[], Any]:
+def _numpyro(train: Tensor) -> Callable[[], Any]:
     """The paper's model in NumPyro, with many steps compiled into one loop."""
     os.environ["NPROC"] = "1"  # the threads of JAX, read when it first computes
     import jax
@@ -176,14 +178,14 @@ def _numpyro(train: Tensor, hidden: int = 500, latent: int = 20) -> Callable[[],
     from numpyro import distributions
     from numpyro.infer import SVI, Trace_ELBO
 
-    heads = stax.FanOut(2), stax.parallel(stax.Dense(latent), stax.Dense(latent))
-    encoder = stax.serial(stax.Dense(hidden), stax.Tanh, *heads)
-    decoder = stax.serial(stax.Dense(hidden), stax.Tanh, stax.Dense(train.shape[1]))
+    heads = stax.FanOut(2), stax.parallel(stax.Dense(LATENT), stax.Dense(LATENT))
+    encoder = stax.serial(stax.Dense(HIDDEN), stax.Tanh, *heads)
+    decoder = stax.serial(stax.Dense(HIDDEN), stax.Tanh, stax.Dense(train.shape[1]))
 
     def model(x: Any) -> None:
-        decode = numpyro.module("generative_model", decoder, (latent,))
+        decode = numpyro.module("generative_model", decoder, (LATENT,))
         with numpyro.plate("datapoints", len(x)):
-            prior = distributions.Normal(0.0, 1.0).expand([latent])
+            prior = distributions.Normal(0.0, 1.0).expand([LATENT])
             logits = decode(numpyro.sample("z", prior.to_event(1)))
             pixels = distributions.Bernoulli(logits=logits, validate_args=False)
             numpyro.sample("x", pixels.to_event(1), obs=x)

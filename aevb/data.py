@@ -53,12 +53,12 @@ class Dataset(NamedTuple):
 
     Attributes:
         name: ``"mnist"``, ``"frey-face"`` or ``"fashion-mnist"``.
-        train: training images, (N, D), float32 in [0, 1].
-        test: test images, (N_test, D), float32 in [0, 1].
-        image_shape: rows and columns of one image; their product is D.
+        train: Training images, (N, D), float32 in [0, 1].
+        test: Test images, (N_test, D), float32 in [0, 1].
+        image_shape: Rows and columns of one image; their product is D.
         sha256: SHA-256 of what was read: of the one file, or of the files' own sums, joined.
-        train_labels: classes of the training images, (N,), int64, or None.
-        test_labels: classes of the test images, (N_test,), int64, or None.
+        train_labels: Classes of the training images, (N,), int64, or None.
+        test_labels: Classes of the test images, (N_test,), int64, or None.
     """
 
     name: str
@@ -95,13 +95,13 @@ def mnist(path: Path | None = None) -> Dataset:
     The last 10,000 training images are left out: Figure 3 of the paper gives N_train = 50,000.
 
     Args:
-        path: the data folder; by default :func:`folder`.
+        path: The data folder; by default :func:`folder`.
 
     Returns:
         The data set, D = 784, with labels.
 
     Raises:
-        DataError: a file is absent, unreadable or not the original.
+        DataError: If a file is absent, unreadable or not the original.
     """
     path = folder() if path is None else path
     sums = [file.sha256 for file in _files.MNIST]
@@ -123,13 +123,13 @@ def mnist_held_out(path: Path | None = None) -> Tensor:
     In the first author's loader of the time they are the validation set.
 
     Args:
-        path: the data folder; by default :func:`folder`.
+        path: The data folder; by default :func:`folder`.
 
     Returns:
         (10000, 784), float32 in [0, 1].
 
     Raises:
-        DataError: a file is absent, unreadable or not the original.
+        DataError: If a file is absent, unreadable or not the original.
     """
     images, *_ = _mnist_tensors(folder() if path is None else path)
     return images[50_000:].reshape(-1, 784).float().div_(255)
@@ -142,14 +142,14 @@ def frey_face(path: Path | None = None, split_seed: int = 0) -> Dataset:
     off at the likelihood of one Gaussian a pixel, fitted to 1,600 shuffled frames scaled by 1/256.
 
     Args:
-        path: the data folder; by default :func:`folder`.
-        split_seed: seed of the shuffle, which has a generator of its own.
+        path: The data folder; by default :func:`folder`.
+        split_seed: Seed of the shuffle, which has a generator of its own.
 
     Returns:
         The data set, D = 560 (28 rows of 20 pixels), without labels.
 
     Raises:
-        DataError: the file is absent, unreadable or not the original.
+        DataError: If the file is absent, unreadable or not the original.
     """
     path = folder() if path is None else path
     (file,) = _files.FREY_FACE
@@ -174,14 +174,15 @@ def fashion_mnist(path: Path | None = None, *, download: bool = False) -> Datase
     is checked against torchvision's own MD5 every time it is read.
 
     Args:
-        path: the data folder; by default :func:`folder`.
-        download: let torchvision fetch what is absent or damaged first.
+        path: The data folder; by default :func:`folder`.
+        download: Whether torchvision fetches what is absent or damaged first.
 
     Returns:
         The data set, D = 784, with labels.
 
     Raises:
-        DataError: a file is absent, not to be had, or not the original; or there is no torchvision.
+        DataError: If a file is absent, not to be had, or not the original, or there is no
+            torchvision.
     """
     path = folder() if path is None else path
     contents = _torchvision.read_fashion_mnist(path / "fashion_mnist", download)
@@ -204,13 +205,14 @@ def load(name: str, path: Path | None = None) -> Dataset:
 
     Args:
         name: ``"mnist"`` or ``"frey-face"``.
-        path: the data folder; by default :func:`folder`.
+        path: The data folder; by default :func:`folder`.
 
     Returns:
         What :func:`mnist` or :func:`frey_face` returns.
 
     Raises:
-        DataError: there is no such data set, or a file is absent, unreadable or not the original.
+        DataError: If there is no such data set, or a file is absent, unreadable or not the
+            original.
     """
     _files_of(name)  # refuses an unknown name
     return mnist(path) if name == "mnist" else frey_face(path)
@@ -222,13 +224,13 @@ def minibatches(train: Tensor, size: int, generator: torch.Generator) -> Iterato
     Args:
         train: (N, D).
         size: M.
-        generator: draws the indices, one call a minibatch.
+        generator: Draws the indices, one call a minibatch.
 
     Yields:
         (M, D).
 
     Raises:
-        ValueError: M is below 1, or there is nothing to draw from.
+        ValueError: If M is below 1, or there is nothing to draw from.
 
     >>> batches = minibatches(torch.rand(50, 3), 8, torch.Generator().manual_seed(0))
     >>> next(batches).shape
@@ -251,15 +253,20 @@ def black_or_white(x: Tensor, generator: torch.Generator) -> Tensor:
     r"""Pixels that are 1 with their gray value as probability, and else 0.
 
     Args:
-        x: gray values in [0, 1], of any shape.
-        generator: draws a number for each pixel.
+        x: Gray values in [0, 1], of any shape.
+        generator: Draws a number for each pixel.
 
     Returns:
         A tensor like x. Its mean over many draws is x.
 
+    Raises:
+        TypeError: If x holds no floating-point numbers.
+
     >>> black_or_white(torch.tensor([0.0, 1.0]), torch.Generator())
     tensor([0., 1.])
     """
+    if not x.is_floating_point():
+        raise TypeError(f"x: expected floating-point gray values, found {x.dtype}")
     noise = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
     return (noise < x).to(x.dtype)
 
@@ -267,23 +274,23 @@ def black_or_white(x: Tensor, generator: torch.Generator) -> Tensor:
 def fetch(
     path: Path | None = None, *, names: Iterable[str] = NAMES, progress: bool = True
 ) -> list[str]:
-    r"""Puts what is missing or damaged into the data folder.
+    r"""Put what is missing or damaged into the data folder.
 
     The sources are tried in turn until each file is there. A file that is there and sound is left
     alone; a damaged one is replaced once a sound one has been had. MNIST is stored uncompressed,
     so that ``torchvision.datasets.MNIST(folder() / "mnist")`` reads it too.
 
     Args:
-        path: the data folder; by default :func:`folder`.
-        names: the data sets.
-        progress: show a progress bar, if stderr is a terminal.
+        path: The data folder; by default :func:`folder`.
+        names: The data sets.
+        progress: Whether to show a progress bar, if stderr is a terminal.
 
     Returns:
         The report: a line for each file, what was wrong with it, and why each source failed.
 
     Raises:
-        DataError: something could not be had; the message holds the whole report, and says how to
-            put the files in place by hand. Or: a file cannot be written.
+        DataError: If something could not be had, or a file cannot be written. In the first case
+            the message holds the whole report, and says how to put the files in place by hand.
     """
     path = folder() if path is None else path
     report, failed = [], False
@@ -316,17 +323,17 @@ def fetch(
 
 
 def verify(path: Path | None = None, *, names: Iterable[str] = NAMES) -> list[str]:
-    r"""Checks the files of the data folder.
+    r"""Check the files of the data folder.
 
     Args:
-        path: the data folder; by default :func:`folder`.
-        names: the data sets.
+        path: The data folder; by default :func:`folder`.
+        names: The data sets.
 
     Returns:
         A line for each file.
 
     Raises:
-        DataError: some file is absent or damaged; the message has a line for each such file.
+        DataError: If some file is absent or damaged; the message has a line for each such file.
     """
     path = folder() if path is None else path
     report, wrong = [], []
@@ -343,7 +350,7 @@ def verify(path: Path | None = None, *, names: Iterable[str] = NAMES) -> list[st
 
 
 def _files_of(name: str) -> tuple[_files.File, ...]:
-    if name not in _FILES:
+    if not isinstance(name, str) or name not in _FILES:
         raise DataError(f"data set: expected one of {', '.join(NAMES)}, found {name!r}")
     return _FILES[name]
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from aevb import divergence, reparameterization
+from aevb._checks import check_matrix
 from aevb.models import LatentVariableModel
 
 __all__ = [
@@ -62,7 +63,7 @@ def sgvb_a(
     >>> a.shape, torch.allclose(a, b, atol=0.1)
     (torch.Size([5]), True)
     """
-    _check_minibatch(x)
+    check_matrix(x)
     q = model.recognition_model(x)
     z = reparameterization.sample(q, samples, generator)
     return (model.log_joint(x, z) - q.log_prob(z)).mean(0)
@@ -99,7 +100,7 @@ def sgvb_b(
     >>> sgvb_b(model, x, generator=generator).shape
     torch.Size([100])
     """
-    _check_minibatch(x)
+    check_matrix(x)
     q = model.recognition_model(x)
     z = reparameterization.sample(q, samples, generator)
     reconstruction = model.generative_model(z).log_prob(x).mean(0)
@@ -141,7 +142,7 @@ def score_function(
     Raises:
         ValueError: If ``samples`` is smaller than one or ``x`` is not a matrix.
     """
-    _check_minibatch(x)
+    check_matrix(x)
     q = model.recognition_model(x)
     z = reparameterization.sample(q, samples, generator).detach()
     log_joint, log_q = model.log_joint(x, z), q.log_prob(z)
@@ -204,7 +205,7 @@ def sticking_the_landing(
     Raises:
         ValueError: If ``samples`` is smaller than one or ``x`` is not a matrix.
     """
-    _check_minibatch(x)
+    check_matrix(x)
     q = model.recognition_model(x)
     z = reparameterization.sample(q, samples, generator)
     loc, scale = q.base_dist.loc.detach(), q.base_dist.scale.detach()
@@ -249,7 +250,7 @@ def importance_weighted(
     >>> bool((tighter > bound).all())
     True
     """
-    _check_minibatch(x)
+    check_matrix(x)
     q = model.recognition_model(x)
     z = reparameterization.sample(q, samples, generator)
     log_weights = model.log_joint(x, z) - q.log_prob(z)  # (K, M)
@@ -271,11 +272,15 @@ def minibatch_estimator(bounds: Tensor, datapoints: int) -> Tensor:
         A scalar, in nats for the whole data set.
 
     Raises:
-        ValueError: If there are no bounds.
+        ValueError: If ``bounds`` is no vector or empty, or ``datapoints`` is smaller than one.
 
     >>> minibatch_estimator(torch.tensor([-90.0, -110.0]), datapoints=50_000)
     tensor(-5000000.)
     """
+    if bounds.ndim != 1:
+        raise ValueError(f"bounds: expected the shape (M,), found {tuple(bounds.shape)}")
+    if datapoints < 1:
+        raise ValueError(f"datapoints: expected at least 1, found {datapoints}")
     if not len(bounds):
         raise ValueError("bounds: expected at least one, found none")
     return datapoints / len(bounds) * bounds.sum()
@@ -301,8 +306,3 @@ def log_prior(parameters: Iterable[Tensor]) -> Tensor:
     tensor(-2.3379)
     """
     return -0.5 * sum(((p**2 + math.log(2 * math.pi)).sum() for p in parameters), torch.zeros(()))
-
-
-def _check_minibatch(x: Tensor) -> None:
-    if x.ndim != 2:
-        raise ValueError(f"x: expected a minibatch of shape (M, D), found {tuple(x.shape)}")

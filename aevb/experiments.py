@@ -119,8 +119,13 @@ FIGURES: dict[str, Callable[..., Sequence[Experiment]]] = {
 def grid(figure: str, preset: str = "paper", seed: int = 0) -> Sequence[Experiment]:
     """The experiments of a figure.
 
+    Args:
+        figure: ``figure-2``, ``figure-3``, ``figure-4`` or ``figure-5``.
+        preset: ``smoke``, ``quick`` or ``paper``.
+        seed: The seed of every run.
+
     Raises:
-        ExperimentError: If the figure or the preset is unknown.
+        ExperimentError: If the figure or the preset is unknown, or the seed is not one.
     """
     one_of("figure", figure, FIGURES)
     return FIGURES[figure](preset, seed)
@@ -177,8 +182,6 @@ def reproduce(
     preset: str = "paper",
     seed: int = 0,
     path: Path | None = None,
-    *,
-    progress: bool | None = False,
 ) -> list[results.Record]:
     """The records that a figure draws from.
 
@@ -188,16 +191,22 @@ def reproduce(
             ``smoke`` and ``quick`` train what is :func:`lacking`, in ``_build/results``.
         seed: The seed of the runs.
         path: The folder of the records, if another.
-        progress: Whether a bar is shown for what has to be trained.
+
+    Returns:
+        A record for each experiment of :func:`grid`, in its order.
 
     Raises:
-        ExperimentError: If a stored record is missing, with the command that makes it.
+        ExperimentError: If a name is unknown, or a stored record is missing, with the command that
+            makes it.
+        aevb.results.RecordError: If a record is damaged, or one that was trained cannot be written.
+        aevb.data.DataError, aevb.training.DivergenceError, aevb.checkpoint.CheckpointError: What
+            :func:`run` raises, where something has to be trained.
     """
     found = []
     for experiment in grid(figure, preset, seed):
         if preset != "paper" and lacking(experiment, path):
             # unless another process makes it meanwhile
-            run_together([experiment], path, force=False, progress=progress)
+            run_together([experiment], path, force=False, progress=False)
         record = stored(experiment, path)
         if record is None:
             raise ExperimentError(

@@ -14,9 +14,19 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from aevb import divergence, reparameterization
+from aevb._checks import check_matrix
 from aevb.bayesian import BayesianModel
 
-__all__ = ["Info", "State", "analytic_bound", "init", "predictive_bound", "sampled_bound", "step"]
+__all__ = [
+    "Estimator",
+    "Info",
+    "State",
+    "analytic_bound",
+    "init",
+    "predictive_bound",
+    "sampled_bound",
+    "step",
+]
 
 
 def sampled_bound(
@@ -104,8 +114,7 @@ def _draw(
     generator: torch.Generator | None,
 ) -> tuple[Independent, Tensor, Tensor, Tensor]:
     """q(z|x), z ``(M, J)``, the log likelihood ``(M,)`` and theta ``(M / sharing, P)``."""
-    if x.ndim != 2:
-        raise ValueError(f"x: expected a minibatch of shape (M, D), found {tuple(x.shape)}")
+    check_matrix(x)
     if datapoints < 1:
         raise ValueError(f"datapoints: expected at least 1, found {datapoints}")
     if sharing < 1 or len(x) % sharing:
@@ -145,8 +154,7 @@ def predictive_bound(
     Raises:
         ValueError: If ``x`` is not a matrix or ``draws`` is smaller than one.
     """
-    if x.ndim != 2:
-        raise ValueError(f"x: expected a minibatch of shape (M, D), found {tuple(x.shape)}")
+    check_matrix(x)
     if draws < 1:
         raise ValueError(f"draws: expected at least 1, found {draws}")
     q = model.recognition_model(x)

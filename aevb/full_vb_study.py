@@ -7,7 +7,7 @@ held against images that they have not seen.
 """
 
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from aevb import auto_encoding, data, full_vb, models, results, training
+from aevb._specification import check, check_images, check_integer, finite, one_of
 from aevb.bayesian import BayesianModel
 from aevb.models import LatentVariableModel
 
@@ -33,7 +34,7 @@ class WeightUncertainty:
     """One run of the study of Appendix F.
 
     Raises:
-        ValueError: If a setting cannot be run; the message names it.
+        aevb.experiments.ExperimentError: If a setting cannot be run; the message names it.
     """
 
     algorithm: str = "full-vb"
@@ -64,20 +65,24 @@ class WeightUncertainty:
     figure: ClassVar[str] = "appendix-f"
 
     def __post_init__(self) -> None:
-        known: dict[str, Collection[str]] = {
-            "algorithm": ALGORITHMS,
-            "optimizer": OPTIMIZERS,
-            "preset": SAMPLES,
-        }
-        for name, values in known.items():
-            found = getattr(self, name)
-            if found not in values:
-                raise ValueError(f"{name}: expected one of {', '.join(values)}; found {found!r}")
-        for name in ("n_train", "latent_dim", "hidden", "minibatch", "sharing"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
+        one_of("algorithm", self.algorithm, ALGORITHMS)
+        one_of("optimizer", self.optimizer, OPTIMIZERS)
+        one_of("preset", self.preset, SAMPLES)
+        check_images(self.n_train)
+        for name in ("latent_dim", "hidden", "minibatch", "sharing"):
+            check_integer(name, getattr(self, name), 1)
+        for name in ("samples", "seed"):
+            check_integer(name, getattr(self, name), 0)
+        for name in ("initial_scale", "step_size"):
+            value = getattr(self, name)
+            check(name, value, finite(value) and value > 0, "a positive number")
+            object.__setattr__(self, name, float(value))  # 1 and 1.0 are one run
+        divides = self.algorithm == "map" or self.minibatch % self.sharing == 0
+        check("sharing", self.sharing, divides, f"a divisor of the minibatch, {self.minibatch}")
         if self.samples == 0:
             object.__setattr__(self, "samples", SAMPLES[self.preset])
+        enough = self.samples >= self.minibatch
+        check("samples", self.samples, enough, f"at least one step of {self.minibatch}")
 
     @property
     def name(self) -> str:
@@ -100,7 +105,7 @@ def grid(preset: str = "paper", seed: int = 0) -> list[WeightUncertainty]:
         seed: The seed of every run.
 
     Raises:
-        ValueError: If there is no such preset.
+        aevb.experiments.ExperimentError: If there is no such preset, or the seed is not one.
     """
     make = functools.partial(WeightUncertainty, seed=seed, preset=preset)
     samples = make().samples
@@ -209,8 +214,12 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 def _evaluate(
     seed: int, train: Tensor, test: Tensor, n_train: int, model: LatentVariableModel, samples: int
 ) -> dict[str, float]:
-    """The curves' values, with noise of their own: the schedule must not change the training."""
-    noise = torch.Generator().manual_seed((seed << 40) + samples)
+    """The curves' values, with noise of their own: the schedule must not change the training.
+
+    How many samples the model has seen decides it; it is the same for all seeds, whose generator
+    takes 32 bits.
+    """
+    noise = torch.Generator().manual_seed(((seed << 40) + samples) % 2**63)
     point = BayesianModel(model, NO_WIDTH)
     bayesian = model if isinstance(model, BayesianModel) else point
 

@@ -106,8 +106,8 @@ def _prepared(
 
 
 def _repeated(recording: replay.Recording, steps: int) -> Generator[None, None, None]:
-    for _ in range(steps // training.TURN):
-        recording.repeat(training.TURN, silently=True)
+    for done in range(0, steps, training.TURN):
+        recording.repeat(min(training.TURN, steps - done), silently=True)
         yield
 
 
@@ -131,12 +131,14 @@ def _work(experiment: Experiment) -> float:
     return 2 * experiment.minibatch * total
 
 
-def _products(device: torch.device, size: int = 8_192) -> float:
+def _products(device: torch.device) -> float:
+    size = 8_192
     a, b = torch.randn(2, size, size, device=device)
     return 2 * size**3 / _seconds(lambda: a @ b)
 
 
-def _copied(device: torch.device, size: int = 2**28) -> float:
+def _copied(device: torch.device) -> float:
+    size = 2**28
     source, target = torch.randn(2, size, device=device)
     return 2 * 4 * size / _seconds(lambda: target.copy_(source))
 

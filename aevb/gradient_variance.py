@@ -41,10 +41,11 @@ class Parameters(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """The three parts of a gradient's mean square, in nats² per datapoint, each ``(S,)``.
+    """The three parts of a gradient's mean square, each ``(S,)``.
 
-    The entries are independent and unbiased, so that their spread gives a standard error. Each
-    of them may be negative where the part is small.
+    In (nats per datapoint)² per squared unit of a parameter. The entries are independent and
+    unbiased, so that their spread gives a standard error. Each of them may be negative where the
+    part is small.
     """
 
     signal: Parameters

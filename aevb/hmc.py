@@ -371,6 +371,9 @@ def diagnostics(positions: Tensor) -> Diagnostics:
     Args:
         positions: :math:`S` draws of :math:`C` chains with the same target, ``(S, C, J)``.
 
+    Returns:
+        Both for each coordinate, shape ``(J,)``.
+
     Raises:
         ValueError: If ``positions`` has another number of dimensions, or fewer than four draws.
     """

@@ -113,7 +113,7 @@ def gaussian_vae(
     return model
 
 
-class LinearDecoder(nn.Module):
+class _LinearDecoder(nn.Module):
     r"""The generative model :math:`p(x|z) = \mathcal{N}(Wz + b, s^2 I)`."""
 
     def __init__(self, weight: Tensor, bias: Tensor, noise_scale: float):
@@ -151,7 +151,7 @@ class LinearGaussian(LatentVariableModel):
         ValueError: If the shapes do not fit or ``noise_scale`` is not positive.
     """
 
-    generative_model: LinearDecoder
+    generative_model: _LinearDecoder
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class LinearGaussian(LatentVariableModel):
         if not (noise_scale > 0 and math.isfinite(noise_scale)):
             raise ValueError(f"noise_scale: expected a positive number, found {noise_scale}")
         data_dim, latent_dim = weight.shape
-        decoder = LinearDecoder(weight, bias, noise_scale)
+        decoder = _LinearDecoder(weight, bias, noise_scale)
         encoder = recognition_model or mlp.GaussianMLP(data_dim, 16, latent_dim).to(weight)
         super().__init__(decoder, encoder, latent_dim)
 

@@ -5,6 +5,7 @@ towards the posterior by Hamiltonian Monte Carlo (E-step); the generative model 
 the pairs (M-step). The latent vectors stay where they are until their next move.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from aevb import hmc, reparameterization
+from aevb._checks import check_matrix
 from aevb.models import LatentVariableModel
 
 __all__ = ["Info", "State", "init", "step"]
@@ -59,14 +61,15 @@ def init(
         step_size: Where the tuning of the leapfrog's step size begins.
 
     Raises:
-        ValueError: If ``x`` is not a matrix, or ``step_size`` is not positive.
+        ValueError: If ``x`` is not a matrix, or ``step_size`` is not positive and finite in the
+            model's precision.
     """
-    if x.ndim != 2:
-        raise ValueError(f"x: expected the training set, shape (N, D), found {tuple(x.shape)}")
-    if not step_size > 0:
-        raise ValueError(f"step_size: expected a positive number, found {step_size}")
+    check_matrix(x, expected="the training set, shape (N, D)")
     latents = reparameterization.sample(model.prior.expand(x.shape[:1]), 1, generator)[0]
-    return State(model, optimizer, generator, latents, latents.new_tensor(step_size))
+    size = latents.new_tensor(step_size)
+    if not 0 < size < math.inf:
+        raise ValueError(f"step_size: expected a positive number, found {step_size}")
+    return State(model, optimizer, generator, latents, size)
 
 
 def step(
@@ -103,17 +106,17 @@ def step(
         The next state, and the log joint density before the weight updates.
 
     Raises:
-        ValueError: If ``minibatch`` has not a row for each latent vector, ``rows`` repeats one,
-            or a count is too small.
+        ValueError: If ``minibatch`` has not a row for each latent vector, ``rows`` repeats one
+            or has an index that is none, or a count is too small.
         aevb.hmc.InitialPositionError: If the log joint density is not finite somewhere.
     """
     if weight_updates < 0:
         raise ValueError(f"weight_updates: expected at least 0, found {weight_updates}")
     if batch < 1:
         raise ValueError(f"batch: expected at least 1, found {batch}")
-    if rows is not None and len(rows.unique()) != len(rows):
-        raise ValueError(f"rows: expected {len(rows)} different indices, found some twice")
     model, latents = state.model, state.latents
+    if rows is not None:
+        _check_rows(rows, len(latents))
     z = latents if rows is None else latents[rows]
     if minibatch.ndim != 2 or len(minibatch) != len(z):
         raise ValueError(
@@ -143,6 +146,14 @@ def step(
         step_size=hmc.adapt(state.step_size, moved.acceptance_rate, target=target),
     )
     return state, Info(chains.log_density, moved.acceptance_rate, moved.divergent)
+
+
+def _check_rows(rows: Tensor, datapoints: int) -> None:
+    indices = rows.unique() if rows.ndim == 1 and rows.dtype == torch.int64 else rows.new_empty(0)
+    if len(indices) < rows.numel() or ((indices < 0) | (indices >= datapoints)).any():
+        raise ValueError(
+            f"rows: expected different indices from 0 to {datapoints - 1}, found {rows.tolist()}"
+        )
 
 
 class _LogJoint(torch.autograd.Function):

@@ -26,7 +26,9 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-__all__ = ["NotebookError", "parameters", "run", "store"]
+from aevb._files import write_atomically
+
+__all__ = ["NotebookError", "literal", "main", "parameters", "run", "store", "stored_faults"]
 
 CHECKED = "nbval-check-output"
 PARAMETERS = "parameters"
@@ -45,8 +47,8 @@ class NotebookError(RuntimeError):
     """A notebook cannot be read, run or stored as asked; the message names it."""
 
 
-def read(path: Path) -> NotebookNode:
-    """Read a notebook, in version 4 of the format."""
+def _read(path: Path) -> NotebookNode:
+    """The notebook, in version 4 of the format."""
     try:
         return nbformat.read(path, as_version=4)
     except FileNotFoundError:
@@ -56,22 +58,31 @@ def read(path: Path) -> NotebookNode:
         raise NotebookError(f"{path}: not a notebook: {reason}") from None
 
 
-def tags(cell: NotebookNode) -> list[str]:
+def _tags(cell: NotebookNode) -> list[str]:
     return list(cell.metadata.get("tags", []))
 
 
 def parameters(path: Path) -> dict[str, Any]:
-    """Return the names and defaults of the cell tagged ``parameters``; none where there is none.
+    """What the cell tagged ``parameters`` declares.
 
     Every statement of that cell must be ``name = literal``: papermill adds its own cell *after*
     this one, so anything computed here would keep the default's value.
+
+    Args:
+        path: The notebook.
+
+    Returns:
+        The defaults by name; none where there is no such cell.
+
+    Raises:
+        NotebookError: If it cannot be read, or that cell holds anything else.
     """
     path = Path(path)
     found: dict[str, Any] = {}
-    for cell in read(path).cells:
-        if cell.cell_type != "code" or PARAMETERS not in tags(cell):
+    for cell in _read(path).cells:
+        if cell.cell_type != "code" or PARAMETERS not in _tags(cell):
             continue
-        for statement in parse(cell, path).body:
+        for statement in _parse(cell, path).body:
             match statement:
                 case ast.Assign(targets=[ast.Name(id=name)], value=value):
                     try:
@@ -86,7 +97,7 @@ def parameters(path: Path) -> dict[str, Any]:
     return found
 
 
-def parse(cell: NotebookNode, path: Path) -> ast.Module:
+def _parse(cell: NotebookNode, path: Path) -> ast.Module:
     try:
         return ast.parse(cell.source)
     except NO_LITERAL as error:
@@ -94,12 +105,21 @@ def parse(cell: NotebookNode, path: Path) -> ast.Module:
 
 
 def run(notebook: Path | str, output: Path | str, /, **values: Any) -> Path:
-    """Run a notebook with other parameters, in its own folder, and return ``output``.
+    """Run a notebook with other parameters, in its own folder.
 
-    Raises :class:`NotebookError` for a name that the notebook does not declare, for a value that
-    is not of the default's type or that a notebook cannot store, and for a cell that fails or
-    ends the kernel. ``output`` is written in this last case alone of the three, and holds the error
-    if there is one.
+    Args:
+        notebook: The notebook to run; it stays as it is.
+        output: Where the run one goes; its folder is made.
+        values: The parameters that differ from the defaults.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        NotebookError: If the notebook cannot be read or does not declare a name, if a value is not
+            of the default's type or cannot be stored, or if a cell fails or ends the kernel. In
+            this last case alone ``output`` is written, and holds the error if there is one.
+        OSError: If ``output`` cannot be written.
     """
     import papermill  # imports much; only this function needs it
     from nbclient.exceptions import DeadKernelError
@@ -112,12 +132,12 @@ def run(notebook: Path | str, output: Path | str, /, **values: Any) -> Path:
             raise NotebookError(
                 f"{notebook}: no parameter {name!r}; it has: {', '.join(declared) or 'none'}"
             )
-        if not storable(value):
+        if not _storable(value):
             raise NotebookError(
                 f"{notebook}: parameter {name!r}: expected a text, a finite number, True, False, "
                 f"None, or a list or an object of those, found another {type(value).__name__}"
             )
-        if not of_type(value, declared[name]):
+        if not _of_type(value, declared[name]):
             raise NotebookError(
                 f"{notebook}: parameter {name!r} is of type {type(declared[name]).__name__} "
                 f"(default {declared[name]!r}), found {value!r}"
@@ -142,7 +162,7 @@ def run(notebook: Path | str, output: Path | str, /, **values: Any) -> Path:
     return output
 
 
-def of_type(value: Any, default: Any) -> bool:
+def _of_type(value: Any, default: Any) -> bool:
     """Whether ``value`` can stand for ``default``; an int can stand for a float, a bool cannot."""
     if default is None or value is None:
         return True
@@ -153,7 +173,7 @@ def of_type(value: Any, default: Any) -> bool:
     return isinstance(value, type(default))
 
 
-def storable(value: Any) -> bool:
+def _storable(value: Any) -> bool:
     """Whether a notebook can store ``value``; papermill would pass on another as some text."""
     match value:
         case None | bool():
@@ -165,10 +185,10 @@ def storable(value: Any) -> bool:
         case str():
             return not any("\ud800" <= letter <= "\udfff" for letter in value)  # half a letter
         case list():
-            return all(map(storable, value))
+            return all(map(_storable, value))
         case dict():
-            return all(isinstance(key, str) and storable(key) for key in value) and all(
-                map(storable, value.values())
+            return all(isinstance(key, str) and _storable(key) for key in value) and all(
+                map(_storable, value.values())
             )
     return False
 
@@ -176,14 +196,23 @@ def storable(value: Any) -> bool:
 def store(notebook: Path | str, timeout: int = 600) -> bool:
     """Run a notebook and write back the outputs of its checked cells, and no others.
 
-    Returns whether the file changed. Raises :class:`NotebookError`, and writes nothing, where a
-    cell fails, prints to stderr, or where a checked cell shows an image.
+    Args:
+        notebook: The notebook, which is written as a whole or not at all.
+        timeout: The seconds that a cell may take.
+
+    Returns:
+        Whether the file changed.
+
+    Raises:
+        NotebookError: If it cannot be read, a cell fails, takes too long or prints to stderr, or
+            a checked cell shows an image. Nothing is written then.
+        OSError: If it cannot be written; the old one is then still there.
     """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     notebook = Path(notebook)
-    book = read(notebook)
+    book = _read(notebook)
     client = NotebookClient(
         book,
         timeout=timeout,
@@ -202,24 +231,29 @@ def store(notebook: Path | str, timeout: int = 600) -> bool:
             continue
         for fault in stored_faults(cell):
             # An image is for the page: only a checked cell, whose outputs are kept, may have none.
-            if CHECKED in tags(cell) or "stderr" in fault:
+            if CHECKED in _tags(cell) or "stderr" in fault:
                 raise NotebookError(f"{notebook}: cell {number} {fault}")
         cell.metadata.pop("execution", None)
-        if CHECKED not in tags(cell):
+        if CHECKED not in _tags(cell):
             cell.outputs, cell.execution_count = [], None
     book.metadata = nbformat.from_dict(METADATA)
     _, book = nbformat.validator.normalize(book)
     before = notebook.read_text(encoding="utf-8")
     after = nbformat.writes(book) + "\n"
     if after != before:
-        partial = notebook.with_suffix(".ipynb.partial")
-        partial.write_text(after, encoding="utf-8")
-        partial.replace(notebook)
+        write_atomically({notebook: after.encode()})
     return after != before
 
 
 def stored_faults(cell: NotebookNode) -> list[str]:
-    """What of a cell's outputs must not be stored."""
+    """What of a cell's outputs must not be stored.
+
+    Args:
+        cell: A code cell that was run.
+
+    Returns:
+        What can be said of the cell, once for each output on stderr, error and image.
+    """
     faults = []
     for output in cell.outputs:
         if output.output_type == "stream" and output.name == "stderr":
@@ -233,7 +267,14 @@ def stored_faults(cell: NotebookNode) -> list[str]:
 
 
 def literal(text: str) -> Any:
-    """Read a parameter's value from the command line: a Python literal, else the text itself."""
+    """Read a parameter's value from the command line.
+
+    Args:
+        text: The value as it was given.
+
+    Returns:
+        What the text is as a Python literal, else the text itself.
+    """
     try:
         return ast.literal_eval(text)
     except NO_LITERAL:
@@ -241,6 +282,17 @@ def literal(text: str) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line that the module's description shows.
+
+    Args:
+        arguments: The words after the command; by default those of the process.
+
+    Returns:
+        The exit status, which is 0, or 1 after a line on stderr that says what went wrong.
+
+    Raises:
+        SystemExit: If the words are no such command, with the status 2, or ask for help.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m aevb.notebooks", description="Run the book's notebooks."
     )

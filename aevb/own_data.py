@@ -4,9 +4,11 @@ The experiments of the paper are spelled out in :mod:`aevb.experiments`. This is
 the same algorithm and the same optimizer, for data that the paper did not have.
 """
 
+import math
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Fit", "fit"]
 
 LIKELIHOODS = {"bernoulli": models.bernoulli_vae, "gaussian": models.gaussian_vae}
-FEWEST = 2
+FEWEST = {"x": 2, "test": 1}
 """Rows: one to train on says nothing of another."""
+LAST_SEED = 2**32 - 1
 
 
 class Fit(NamedTuple):
@@ -65,8 +68,8 @@ def fit(
         samples: How many rows are drawn in all, with replacement; rounded down to whole
             minibatches.
         minibatch: Rows in a minibatch, :math:`M`.
-        step_size: The global step size of Adagrad, :math:`\eta`.
-        seed: Of the initial parameters, the minibatches and the noise.
+        step_size: The global step size of Adagrad, :math:`\eta`, positive.
+        seed: Of the initial parameters, the minibatches and the noise; from 0 to 2**32 - 1.
         progress: Whether to show a bar; by default where standard error is a terminal.
 
     Returns:
@@ -86,7 +89,7 @@ def fit(
     (torch.Size([40, 2]), torch.Size([40, 4]))
     """
     train = _checked("x", x)
-    if likelihood not in LIKELIHOODS:
+    if not isinstance(likelihood, str) or likelihood not in LIKELIHOODS:
         raise ValueError(
             f"likelihood: expected one of {', '.join(LIKELIHOODS)}, found {likelihood!r}"
         )
@@ -94,16 +97,17 @@ def fit(
     for name, value in sizes.items():
         if not _is_a(Integral, value) or value < 1:
             raise ValueError(f"{name}: expected an integer of at least 1, found {value!r}")
-    if not _is_a(Integral, seed):
-        raise ValueError(f"seed: expected an integer, found {seed!r}")
-    if not _is_a(Real, step_size):
-        raise ValueError(f"step_size: expected a number, found {step_size!r}")
+    if not _is_a(Integral, seed) or not 0 <= seed <= LAST_SEED:
+        raise ValueError(f"seed: expected an integer from 0 to {LAST_SEED}, found {seed!r}")
+    if not _is_a(Real, step_size) or not 0 < step_size < math.inf:
+        raise ValueError(f"step_size: expected a positive number, found {step_size!r}")
     held_out = None if test is None else _checked("test", test)
     if held_out is not None and held_out.shape[1] != train.shape[1]:
         raise ValueError(
             f"test: expected rows of {train.shape[1]} values, as in x, found {held_out.shape[1]}"
         )
 
+    seed = int(seed)  # torch takes none of NumPy's
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):  # torch draws layers of its own first
         model = LIKELIHOODS[likelihood](train.shape[1], hidden, latent_dim, generator)
@@ -135,7 +139,11 @@ def _is_a(kind: type, value: object) -> bool:
 
 def _checked(name: str, array: "Tensor | NDArray[Any]") -> Tensor:
     """The array in torch's default precision, if it is one that a model can be trained on."""
-    x = torch.as_tensor(array)
+    try:  # a copy of NumPy's: it may be one that torch must not write to, such as a mapped file
+        x = array if isinstance(array, Tensor) else torch.from_numpy(numpy.array(array))
+    except (TypeError, ValueError):
+        found = getattr(array, "dtype", type(array).__name__)
+        raise TypeError(f"{name}: expected an array of numbers in [0, 1], found {found}") from None
     if not x.is_floating_point():
         raise TypeError(
             f"{name}: expected floating-point values in [0, 1], found {x.dtype}; "
@@ -146,8 +154,8 @@ def _checked(name: str, array: "Tensor | NDArray[Any]") -> Tensor:
             f"{name}: expected shape (N, D), found {tuple(x.shape)}; "
             f"images become rows by {name}.reshape(len({name}), -1)"
         )
-    if len(x) < FEWEST:
-        raise ValueError(f"{name}: expected at least {FEWEST} rows, found {len(x)}")
+    if len(x) < FEWEST[name]:
+        raise ValueError(f"{name}: expected at least {FEWEST[name]} rows, found {len(x)}")
     if not bool(x.isfinite().all()):
         row = int((~x.isfinite()).any(1).nonzero()[0])
         raise ValueError(f"{name}: expected finite values, found another in row {row}")

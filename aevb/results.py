@@ -202,7 +202,14 @@ def load_weights(record: Record) -> dict[str, Tensor]:
 
 
 def find(figure: str, path: Path | None = None) -> list[Record]:
-    """Every record of a figure, in the order of their names.
+    """Every record of a figure.
+
+    Args:
+        figure: The figure that the runs are for, such as ``figure-2``.
+        path: The folder of the records; by default :func:`folder`.
+
+    Returns:
+        The records, in the order of their names; none where there is no such folder.
 
     Raises:
         RecordError: If one of them is damaged.
@@ -214,6 +221,13 @@ def provenance(device: torch.device, data_sha256: str) -> dict[str, Any]:
     """Where and how a run is made: versions, machine, commit, day, data.
 
     Ask before the run: the code that trains is the one that is there when it starts.
+
+    Args:
+        device: Where the run trains.
+        data_sha256: The checksum of its data, :attr:`aevb.data.Dataset.sha256`.
+
+    Returns:
+        What a record keeps of it; JSON values.
     """
     here = device.type == "cpu"
     return {

@@ -31,6 +31,10 @@ __all__ = [
 
 DATASETS = {"mnist": "MNIST", "frey-face": "Frey Face"}
 ALGORITHMS = {"aevb": "AEVB", "wake-sleep": "wake-sleep", "mcem": "MCEM"}
+LEAST_SAMPLES = 400_000
+"""Runs of Figure 2 with fewer training samples say nothing of what a setting moves."""
+EDGE = 1e8
+"""The right edge of Figure 2."""
 PANELS = {"latent_dim": "N_z", "n_train": "N_\\mathrm{train}"}
 """What tells a figure's panels apart, as a symbol."""
 SETTINGS = {
@@ -224,12 +228,12 @@ def variants(records: Iterable[Record], places: Sequence[float] = (1e6, 3e6, 1e7
     return markdown(["test − the paper's", "run", *(_power(x) for x in places)], body, words=2)
 
 
-def moved(records: Iterable[Record], least: float = 400_000) -> str:
+def moved(records: Iterable[Record]) -> str:
     """How far another setting or seed moves a curve of Figure 2.
 
     Args:
-        records: Runs of Figure 2, as for :func:`variants`.
-        least: Runs with fewer training samples than this are left out.
+        records: Runs of Figure 2, as for :func:`variants`. Those with fewer than 400,000 training
+            samples are left out.
 
     Returns:
         Markdown: a row a run that is not the figure's own; at its last place, or the own run's,
@@ -242,7 +246,7 @@ def moved(records: Iterable[Record], least: float = 400_000) -> str:
         named = False
         for record in others:
             end = min(run.curves["samples"][-1] for run in (own, record))
-            if end < least:
+            if end < LEAST_SAMPLES:
                 continue
             here, there = (
                 [reference.ours([run], split, [end]).item() for split in ("test", "train")]
@@ -320,15 +324,15 @@ def _changed(key: str, value: Any) -> str:
     return f"{SETTINGS[key]}: {_shown(key, value)}"
 
 
-def train_test_gaps(records: Iterable[Record], edge: float = 1e8) -> str:
+def train_test_gaps(records: Iterable[Record]) -> str:
     """How far the train curves of Figure 2 lie above the test curves, in nats per datapoint.
 
     Args:
         records: Runs of ``figure-2``.
-        edge: Where to look at the paper's curves once more, far to the right.
 
     Returns:
-        Markdown, a row a run: ours at its last evaluation, the paper's there, and at ``edge``.
+        Markdown, a row a run: ours at its last evaluation, the paper's there, and at the right
+        edge of its figure, 1e8 samples.
     """
     body = []
     for record in records:
@@ -340,7 +344,7 @@ def train_test_gaps(records: Iterable[Record], edge: float = 1e8) -> str:
             reference.curve("figure-2", **key, split=split) for split in ("train", "test")
         )
         ours = record.curves["train_running"][-1] - record.curves["test"][-1]
-        there, later = (_minus(train.at(x), test.at(x)) for x in (reached, edge))
+        there, later = (_minus(train.at(x), test.at(x)) for x in (reached, EDGE))
         body.append(
             [
                 _panel(record),
@@ -348,7 +352,7 @@ def train_test_gaps(records: Iterable[Record], edge: float = 1e8) -> str:
             ]
         )
     return markdown(
-        ["train − test", "ours, last", "paper's, there", f"paper's, {_power(edge)}"], body
+        ["train − test", "ours, last", "paper's, there", f"paper's, {_power(EDGE)}"], body
     )
 
 
@@ -357,7 +361,12 @@ def _minus(left: float | None, right: float | None) -> float | None:
 
 
 def number(value: float | None, form: str) -> str:
-    """A number of a page, with a true minus sign (none for zero); nothing for ``None``."""
+    """A number of a page, with a true minus sign (none for zero).
+
+    Args:
+        value: The number; of ``None`` nothing is shown.
+        form: How it is written: a format specification such as ``+.1f``.
+    """
     if value is None:
         return ""
     text = f"{value:{form}}"

@@ -75,8 +75,8 @@ def schedule(total: int, per_step: int, *, start: int = 10_000, per_decade: int 
         Increasing multiples of ``per_step``.
 
     Raises:
-        ValueError: If ``total`` is smaller than ``per_step``, or ``start`` or ``per_decade`` than
-            one.
+        ValueError: If ``total`` is smaller than ``per_step``, or ``per_step``, ``start`` or
+            ``per_decade`` than one.
     """
     for name, value in (("start", start), ("per_decade", per_decade)):
         if value < 1:
@@ -98,8 +98,10 @@ def at(places: Sequence[float], total: int, per_step: int) -> list[int]:
         Increasing multiples of ``per_step``.
 
     Raises:
-        ValueError: If ``total`` is smaller than ``per_step``.
+        ValueError: If ``total`` is smaller than ``per_step``, or that than one.
     """
+    if per_step < 1:
+        raise ValueError(f"per_step: expected at least 1, found {per_step}")
     if total < per_step:
         raise ValueError(f"samples: expected at least one step of {per_step}, found {total}")
     steps = {round(place / per_step) for place in places} | {1, total // per_step}

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Independent, Normal
 
 from aevb import reparameterization
+from aevb._checks import check_matrix
 from aevb.models import LatentVariableModel
 
 __all__ = ["Info", "State", "dream", "init", "step"]
@@ -72,8 +73,7 @@ def step(
     Raises:
         ValueError: If ``minibatch`` is not a matrix.
     """
-    if minibatch.ndim != 2:
-        raise ValueError(f"minibatch: expected the shape (M, D), found {tuple(minibatch.shape)}")
+    check_matrix(minibatch, "minibatch", "the shape (M, D)")
     model = state.model
     with torch.no_grad():
         q = model.recognition_model(minibatch)

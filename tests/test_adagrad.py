@@ -248,6 +248,29 @@ def test_negative_settings_are_refused(name: str, value: float) -> None:
         adagrad.Adagrad(start(), **settings)
 
 
+@pytest.mark.parametrize("name", ["step_size", "prior_weight", "warm_up"])
+def test_infinite_settings_are_refused(name: str) -> None:
+    settings = {"step_size": 0.1, name: float("inf")}
+    with pytest.raises(ValueError, match=f"^{name}: expected a finite number, found inf$"):
+        adagrad.Adagrad(start(), **settings)
+
+
+def test_a_part_of_a_step_is_no_warm_up() -> None:
+    message = r"^warm_up: expected a whole number of steps, found 1\.5$"
+    with pytest.raises(ValueError, match=message):
+        adagrad.Adagrad(start(), 0.1, warm_up=1.5)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_groups_of_parameters_are_refused(flat: bool) -> None:
+    with pytest.raises(TypeError, match=r"^parameters: expected tensors, found a dict$"):
+        adagrad.Adagrad([{"params": start()}], 0.1, flat=flat)
+    one, other = start()
+    optimizer = adagrad.Adagrad([one], 0.1, flat=flat)
+    with pytest.raises(ValueError, match=r"^parameters: expected one group, found another$"):
+        optimizer.add_param_group({"params": [other]})
+
+
 def test_flat_parameters_without_a_gradient_are_refused() -> None:
     parameters = start()
     optimizer = adagrad.Adagrad(parameters, 0.1, flat=True)

@@ -346,14 +346,18 @@ def test_arguments_are_checked() -> None:
         annealed_importance_sampling(model, x, chains=0)
     with pytest.raises(ValueError, match="temperatures: expected at least 1, found 0"):
         annealed_importance_sampling(model, x, temperatures=0)
-    with pytest.raises(ValueError, match="steepness: expected a positive number, found 0"):
-        sigmoidal_schedule(3, 0)
+    for steepness in (0, math.inf):
+        message = f"steepness: expected a positive number, found {steepness}"
+        with pytest.raises(ValueError, match=message):
+            sigmoidal_schedule(3, steepness)
     with pytest.raises(ValueError, match="start: expected prior or recognition, found 'posterior'"):
         annealed_importance_sampling(model, x, start="posterior")
     with pytest.raises(ValueError, match="leapfrog steps: expected at least 1, found 0"):
         annealed_importance_sampling(model, x, leapfrog_steps=0)
-    with pytest.raises(ValueError, match=r"step_size: expected a positive number, found -0\.1"):
-        annealed_importance_sampling(model, x, step_size=-0.1)
+    for step_size in (-0.1, math.inf):
+        message = f"step_size: expected a positive number, found {step_size}"
+        with pytest.raises(ValueError, match=message):
+            annealed_importance_sampling(model, x, step_size=step_size)
     for wrong in (z[:2], z[None], z.expand(4, 3, 2)):
         with pytest.raises(ValueError, match=r"z: expected the shape \(3, 2\) or \(16, 3, 2\)"):
             bidirectional(model, x, wrong)

@@ -8,7 +8,7 @@ from known_answers import assert_mean, linear_gaussian
 from torch import Tensor, nn
 from torch.distributions import Independent, MultivariateNormal, Normal
 
-from aevb import bayesian, models, training
+from aevb import bayesian, full_vb, models, training
 
 VAES = {"Bernoulli": models.bernoulli_vae, "Gaussian": models.gaussian_vae}
 both_vaes = pytest.mark.parametrize("build", VAES.values(), ids=VAES)
@@ -100,6 +100,16 @@ def test_what_requires_no_gradient_is_given_and_not_inferred() -> None:
     mean = z @ plain.generative_model.weight.T + theta[:, None]
     expected = Normal(mean, 0.7).log_prob(x).sum(-1)
     torch.testing.assert_close(model.log_likelihood(x, z, theta), expected)
+
+
+def test_a_frozen_model_is_evaluated_as_before() -> None:
+    model, x = bayesian.BayesianModel(linear_gaussian(4, 2)), torch.randn(6, 4)
+    before = full_vb.analytic_bound(model, x, 30, generator=seeded())
+    model.requires_grad_(False)
+    assert list(model.inferred) == ["weight", "bias"]
+    found = full_vb.analytic_bound(model, x, 30, generator=seeded())
+    assert torch.equal(found, before)
+    assert not found.requires_grad
 
 
 class Identity(nn.Module):

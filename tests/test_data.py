@@ -33,11 +33,10 @@ FREY_FACE = Path("frey_face/frey_rawface.mat")
 LABELS = Path("mnist/MNIST/raw/t10k-labels-idx1-ubyte.gz")
 
 
-def disk_full(path: Path, content: bytes) -> NoReturn:
-    """Takes the place of `Path.write_bytes` where there is room for half the contents."""
-    with path.open("wb") as stream:
-        stream.write(content[: len(content) // 2])
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+def disk_full(descriptor: int) -> NoReturn:
+    """Takes the place of `os.fsync` where there is room for half the contents."""
+    os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 # --- the real data sets -------------------------------------------------------------------------
@@ -179,6 +178,8 @@ def test_load_takes_the_names_and_no_other(frey_face: data.Dataset) -> None:
     assert torch.equal(data.load("frey-face").train, frey_face.train)
     with pytest.raises(data.DataError, match="expected one of mnist, frey-face, found 'frey'"):
         data.load("frey")
+    with pytest.raises(data.DataError, match=r"expected one of .*, found \['frey-face'\]"):
+        data.load(["frey-face"])
 
 
 def test_the_folder_is_the_variable_s_else_the_repository_s(
@@ -517,7 +518,7 @@ def test_a_damaged_file_is_replaced_only_by_a_sound_one(
 def test_a_full_disk_is_one_line_and_leaves_nothing(
     mirrors: tuple[Mirror, Mirror], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Path, "write_bytes", disk_full)
+    monkeypatch.setattr(os, "fsync", disk_full)
     with pytest.raises(data.DataError) as error:
         data.fetch(tmp_path, names=["mnist"])
     target = tmp_path / "mnist/images"
@@ -747,6 +748,11 @@ def test_black_or_white_pixels_are_right_on_average() -> None:
     assert set(drawn.unique().tolist()) == {0.0, 1.0}
     error = (x * (1 - x) / n).sqrt()
     assert ((drawn.mean(0) - x).abs() <= 5 * error).all()  # k = 5, of 50 numbers
+
+
+def test_black_or_white_refuses_what_is_no_gray_value() -> None:
+    with pytest.raises(TypeError, match=r"x: expected floating-point gray values, found torch\.ui"):
+        data.black_or_white(torch.ones(2, dtype=torch.uint8), torch.Generator())
 
 
 # --- Fashion-MNIST, in a synthetic copy ---------------------------------------------------------

@@ -461,6 +461,19 @@ def test_an_empty_minibatch_has_no_estimate() -> None:
         estimators.minibatch_estimator(torch.zeros(0), 50)
 
 
+@pytest.mark.parametrize("shape", [(), (3, 4)], ids=str)
+def test_bounds_that_are_no_vector_have_no_estimate(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"^bounds: expected the shape \(M,\), found ") as e:
+        estimators.minibatch_estimator(torch.zeros(shape), 50)
+    assert str(e.value).endswith(str(shape))
+
+
+@pytest.mark.parametrize("datapoints", [0, -5])
+def test_an_empty_data_set_has_no_estimate(datapoints: int) -> None:
+    with pytest.raises(ValueError, match=f"^datapoints: expected at least 1, found {datapoints}$"):
+        estimators.minibatch_estimator(torch.zeros(3), datapoints)
+
+
 class OneGaussian(nn.Module):
     r""":math:`q(z|x) = \mathcal{N}(\mu, s^2)`: one :math:`\mu` for every datapoint."""
 

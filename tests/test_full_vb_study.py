@@ -9,6 +9,7 @@ from known_answers import assert_mean
 
 from aevb import bayesian, data, full_vb_study, mlp, models, results, training
 from aevb.divergence import gaussian_kl
+from aevb.experiments import ExperimentError
 from aevb.full_vb_study import WeightUncertainty, grid, measure
 
 
@@ -186,17 +187,35 @@ def test_the_grid_has_every_run_once_and_each_a_name_of_its_own() -> None:
         ({"algorithm": "mle"}, "^algorithm: expected one of full-vb, map; found 'mle'$"),
         ({"optimizer": "sgd"}, "^optimizer: expected one of adam, adagrad; found 'sgd'$"),
         ({"preset": "slow"}, "^preset: expected one of smoke, quick, paper; found 'slow'$"),
-        ({"n_train": 0}, "^n_train: expected at least 1, found 0$"),
-        ({"sharing": 0}, "^sharing: expected at least 1, found 0$"),
+        ({"algorithm": ["map"]}, "^algorithm: expected one of full-vb, map; found"),
+        ({"n_train": 0}, "^n_train: expected an integer from 1 to 50000, found 0$"),
+        ({"n_train": 1.5}, "^n_train: expected an integer from 1 to 50000, found 1.5$"),
+        ({"n_train": 60_000}, "^n_train: expected an integer from 1 to 50000, found 60000$"),
+        ({"latent_dim": True}, "^latent_dim: expected an integer of at least 1, found True$"),
+        ({"hidden": 10**7}, "^hidden: expected an integer of at most 1000000, found 10000000$"),
+        ({"sharing": 0}, "^sharing: expected an integer of at least 1, found 0$"),
+        ({"sharing": 7}, "^sharing: expected a divisor of the minibatch, 100, found 7$"),
+        ({"samples": -5}, "^samples: expected an integer of at least 0, found -5$"),
+        ({"samples": 10}, "^samples: expected at least one step of 100, found 10$"),
+        ({"seed": -1}, "^seed: expected an integer of at least 0, found -1$"),
+        ({"seed": 2**32}, "^seed: expected an integer of at most 4294967295, found 4294967296$"),
+        ({"step_size": -1}, "^step_size: expected a positive number, found -1$"),
+        ({"initial_scale": 0.0}, "^initial_scale: expected a positive number, found 0.0$"),
     ],
 )
 def test_what_cannot_be_run_is_refused(wrong: dict[str, Any], expected: str) -> None:
-    with pytest.raises(ValueError, match=expected):
+    with pytest.raises(ExperimentError, match=expected):
         WeightUncertainty(**wrong)
+
+
+def test_what_is_not_used_is_not_refused() -> None:
+    assert small("map", minibatch=25).sharing == 10  # shares no draws
+    assert small(step_size=1).name == small(step_size=1.0).name
+    assert measure(small(seed=2**32 - 1, samples=100))["samples"] == [100]
 
 
 def test_a_grid_of_no_preset_is_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"^preset: expected one of smoke, quick, paper; found 'pa"
+        ExperimentError, match=r"^preset: expected one of smoke, quick, paper; found 'pa"
     ):
         grid("papr")

@@ -1,10 +1,13 @@
 """What the GPU's benchmark counts; what it measures needs a GPU."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from aevb import data, experiments, gpu_benchmark
+from aevb import data, experiments, gpu_benchmark, training
 
 
 @pytest.mark.parametrize("latent_dim", [3, 20])
@@ -29,6 +32,15 @@ def test_the_parameters_are_those_of_the_model(dataset: str, pixels: int) -> Non
     experiment = experiments.LowerBound(dataset, latent_dim=3)
     model = experiments.model_of(experiment, pixels)
     assert gpu_benchmark._parameters(experiment) == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("steps", [training.TURN - 1, training.TURN, training.TURN + 10])
+def test_the_steps_that_are_timed_are_those_asked_for(steps: int) -> None:
+    done: list[int] = []
+    recording: Any = SimpleNamespace(repeat=lambda times, silently: done.append(times))
+    list(gpu_benchmark._repeated(recording, steps))
+    assert sum(done) == steps
+    assert max(done) <= training.TURN
 
 
 def test_the_table_has_a_line_a_group() -> None:

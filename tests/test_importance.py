@@ -10,6 +10,7 @@ from torch.distributions import Independent, Laplace, LogNormal, MultivariateNor
 
 from aevb import estimators, models
 from aevb.marginal_likelihood import importance
+from aevb.marginal_likelihood._checks import EstimateError
 from aevb.marginal_likelihood.importance import importance_sampling
 
 
@@ -211,7 +212,8 @@ def test_a_decoder_that_returns_no_number_is_named(value: float) -> None:
     model = models.bernoulli_vae(4, 3, 2, seeded())
     x = torch.rand(1_200, 4, generator=seeded(1))
     x[7:1_018, 2] = value
-    with pytest.raises(ValueError, match=r"found another value for 1,011 of 1,200 datapoints"):
+    assert issubclass(EstimateError, ValueError)
+    with pytest.raises(EstimateError, match=r"found another value for 1,011 of 1,200 datapoints"):
         importance_sampling(model, x, 3, proposal="prior", generator=seeded())
 
 

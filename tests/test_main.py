@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from aevb import benchmark, data, experiments, results
 from aevb.__main__ import COMMANDS, main
@@ -237,6 +238,32 @@ def test_a_wrong_command_ends_with_status_2(
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
     assert "usage: aevb" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("--hmc-step-size 1e-46", "hmc_step_size: expected a positive number that float32 holds"),
+        ("--initial-std 1e300", "position: expected a finite log density and gradient"),
+        ("--step-size 1e30 --warm-up 0", "model: expected a log joint density that is a number"),
+    ],
+)
+def test_monte_carlo_em_that_cannot_go_on_is_one_line_and_status_1(
+    given: str,
+    told: str,
+    records: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    x = torch.rand(1_000, 20, dtype=torch.float32, generator=torch.Generator().manual_seed(0))
+    synthetic = data.Dataset("synthetic", x, x, (4, 5), "synthetic")
+    monkeypatch.setattr(data, "mnist", lambda: synthetic)
+    torch.set_default_dtype(torch.float32)
+    panel = "--preset smoke --algorithm mcem --n-train 1000 --samples 30000"
+    small = "--hidden 5 --evaluated 5 --candidates 64"
+    assert main(["run", "figure-3", *f"{panel} {small} {given}".split()]) == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith(f"aevb: error: {told}")
 
 
 def test_a_damaged_record_is_one_line_and_status_1(

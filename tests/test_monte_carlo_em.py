@@ -1,6 +1,8 @@
 """Appendix E: Monte Carlo EM."""
 
 import copy
+import math
+import re
 
 import pytest
 import torch
@@ -346,21 +348,38 @@ def test_the_arguments_are_checked() -> None:
     state, optimizer = start(model, x), torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(ValueError, match=r"x: expected the training set, .* found \(7,\)"):
         monte_carlo_em.init(model, optimizer, seeded(), x[0])
-    with pytest.raises(ValueError, match=r"step_size: expected a positive number, found 0\.0"):
-        monte_carlo_em.init(model, optimizer, seeded(), x, step_size=0.0)
+    for wrong in (0.0, -1.0, math.inf, math.nan, 1e-330):  # the last is zero in float64
+        with pytest.raises(
+            ValueError, match=f"step_size: expected a positive number, found {wrong}"
+        ):
+            monte_carlo_em.init(model, optimizer, seeded(), x, step_size=wrong)
+    with pytest.raises(ValueError, match="step_size: expected a positive number, found 1e-46"):
+        monte_carlo_em.init(small_vae().float(), optimizer, seeded(), x, step_size=1e-46)
     for wrong in (x[:5], x[0], x[None]):
         with pytest.raises(ValueError, match=r"minibatch: expected the shape \(12, D\)"):
             monte_carlo_em.step(state, wrong)
     with pytest.raises(ValueError, match=r"minibatch: expected the shape \(2, D\)"):
         monte_carlo_em.step(state, x[:3], rows=torch.tensor([0, 1]))
-    with pytest.raises(ValueError, match="rows: expected 3 different indices"):
-        monte_carlo_em.step(state, x[:3], rows=torch.tensor([0, 1, 0]))
     with pytest.raises(ValueError, match="weight_updates: expected at least 0, found -1"):
         monte_carlo_em.step(state, x, weight_updates=-1)
     with pytest.raises(ValueError, match="batch: expected at least 1, found 0"):
         monte_carlo_em.step(state, x, batch=0)
     with pytest.raises(ValueError, match="leapfrog steps: expected at least 1, found 0"):
         monte_carlo_em.step(state, x, leapfrog_steps=0)
+
+
+@pytest.mark.parametrize(
+    "rows", [[0, 1, 0], [3, -1], [12], [[0, 1]], [0.0, 1.0], [True] * 12], ids=str
+)
+def test_rows_that_are_none_are_refused_before_anything_moves(rows: list) -> None:
+    model, x, given = small_vae(), data(), torch.tensor(rows)
+    state = start(model, x)
+    noise = state.generator.get_state()
+    message = f"rows: expected different indices from 0 to 11, found {given.tolist()}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        monte_carlo_em.step(state, x[: len(rows)], rows=given)
+    assert torch.equal(state.generator.get_state(), noise)
+    assert all(map(torch.equal, model.parameters(), small_vae().parameters()))
 
 
 def test_weights_that_are_no_numbers_are_an_error() -> None:

@@ -1,5 +1,6 @@
 """Running a notebook with other parameters, storing its outputs, and every figure at `smoke`."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -122,6 +123,20 @@ def test_store_keeps_the_checked_outputs_and_no_others(notebook: Path, tmp_path:
     assert [bool(cell.get("execution_count")) for cell in cells] == [False] * 3 + [True, False]
     assert not notebooks.store(notebook)
     assert notebook.read_text() == stored
+
+
+def test_a_full_disk_leaves_the_old_notebook_and_nothing_else(
+    notebook: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = notebook.read_text()
+    monkeypatch.setattr(os, "fsync", full)
+    assert notebooks.main(["store", str(notebook)]) == 1
+    assert f"No space left on device: '{notebook}'" in capsys.readouterr().err
+    assert notebook.read_text() == before
+    assert [file.name for file in notebook.parent.iterdir()] == [notebook.name]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,8 +39,18 @@ def test_a_numpy_array_does_as_well_and_the_same_seed_gives_the_same_bits() -> N
     torch.manual_seed(4)
     second = own_data.fit(bars(), **SMALL | {"hidden": np.int64(SMALL["hidden"])})
     other = own_data.fit(bars(), seed=1, **SMALL)
+    third = own_data.fit(bars(), seed=np.int64(1), **SMALL)
     assert first.history.curves == second.history.curves
     assert first.history.curves != other.history.curves
+    assert third.history.curves == other.history.curves
+
+
+def test_an_array_that_must_not_be_written_to_is_no_matter(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", bars().numpy())
+    x = np.load(tmp_path / "x.npy", mmap_mode="r")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # torch's, of undefined behavior
+        own_data.fit(x, test=x[:1], **SMALL | {"samples": 40})
 
 
 def test_the_global_random_state_is_left_alone() -> None:
@@ -76,6 +88,12 @@ def test_bytes_are_refused_with_the_remedy() -> None:
         own_data.fit(np.zeros((10, 4), dtype=np.uint8))
 
 
+@pytest.mark.parametrize("x", [None, np.array([["a"]]), [[0.0], [0.0, 1.0]]])
+def test_what_is_no_array_of_numbers_is_refused(x: object) -> None:
+    with pytest.raises(TypeError, match="x: expected an array of numbers in"):
+        own_data.fit(x)
+
+
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
@@ -84,10 +102,16 @@ def test_bytes_are_refused_with_the_remedy() -> None:
         ({"minibatch": 10.0}, r"minibatch: expected an integer of at least 1, found 10\.0"),
         ({"hidden": "a"}, "hidden: expected an integer of at least 1, found 'a'"),
         ({"samples": True}, "samples: expected an integer of at least 1, found True"),
-        ({"seed": 0.5}, r"seed: expected an integer, found 0\.5"),
-        ({"step_size": "a"}, "step_size: expected a number, found 'a'"),
-        ({"step_size": -1}, "step_size: expected at least 0, found -1"),
+        ({"likelihood": ["gaussian"]}, r"likelihood: expected one of .*, found \['gaussian'\]"),
+        ({"seed": 0.5}, r"seed: expected an integer from 0 to 4294967295, found 0\.5"),
+        ({"seed": 2**70}, f"seed: expected an integer from 0 to 4294967295, found {2**70}"),
+        ({"seed": -1}, "seed: expected an integer from 0 to 4294967295, found -1"),
+        ({"step_size": "a"}, "step_size: expected a positive number, found 'a'"),
+        ({"step_size": -1}, "step_size: expected a positive number, found -1"),
+        ({"step_size": np.inf}, "step_size: expected a positive number, found inf"),
+        ({"step_size": np.nan}, "step_size: expected a positive number, found nan"),
         ({"samples": 10}, "samples: expected at least one step of 100, found 10"),
+        ({"test": torch.ones(0, 16)}, "test: expected at least 1 rows, found 0"),
         ({"test": torch.ones(4, 3)}, "test: expected rows of 16 values, as in x, found 3"),
         ({"test": torch.ones(4, 16) * 2}, "test: expected values in"),
     ],
@@ -102,8 +126,15 @@ def test_a_module_is_imported_when_it_is_first_used() -> None:
         "import sys, aevb\n"
         "assert 'torch' not in sys.modules\n"
         "assert aevb.own_data.fit and 'aevb.own_data' in sys.modules\n"
+        "assert aevb.marginal_likelihood.importance.importance_sampling\n"
+        "assert aevb.marginal_likelihood.annealed.annealed_importance_sampling\n"
+        "assert aevb.marginal_likelihood.quadrature.quadrature\n"
+        "assert 'inverse_cdf' in dir(aevb.reparameterization)\n"
+        "assert aevb.reparameterization.inverse_cdf.Rayleigh\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = aevb.nothing
+    with pytest.raises(AttributeError, match=r"'aevb\.reparameterization' has no attribute 'no'"):
+        _ = aevb.reparameterization.no
     assert {"models", "own_data", "__version__"} <= set(dir(aevb))

@@ -308,8 +308,10 @@ def test_arguments_are_checked() -> None:
     with pytest.raises(ValueError, match="x: expected at least one datapoint, found the"):
         quadrature(model, torch.zeros(0, 6))
     for name in ("tolerance", "reach"):
-        with pytest.raises(ValueError, match=f"{name}: expected a positive number, found 0"):
-            quadrature(model, torch.zeros(2, 6), **{name: 0})
+        for value in (0, math.inf, math.nan):
+            message = f"{name}: expected a positive number, found {value}"
+            with pytest.raises(ValueError, match=message):
+                quadrature(model, torch.zeros(2, 6), **{name: value})
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

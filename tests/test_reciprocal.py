@@ -13,6 +13,8 @@ from torch.distributions import Independent, MultivariateNormal, Normal
 
 from aevb import hmc, models, reparameterization
 from aevb.marginal_likelihood import reciprocal
+from aevb.marginal_likelihood._checks import EstimateError
+from aevb.marginal_likelihood._weights import worth
 from aevb.marginal_likelihood.reciprocal import (
     DENSITIES,
     MULTIPLES,
@@ -230,11 +232,35 @@ def test_chains_that_never_move_are_an_error(density: str) -> None:
     model = linear_gaussian(4, 2)
     with (
         pytest.warns(hmc.DivergenceWarning),
-        pytest.raises(RuntimeError, match="found 3 of 3 that do not"),
+        pytest.raises(EstimateError, match="found 3 of 3 that do not") as error,
     ):
         reciprocal_importance_sampling(
             model, torch.zeros(3, 4), density=density, burn_in=0, step_size=1e6
         )
+    assert isinstance(error.value, RuntimeError)
+
+
+def test_start_positions_take_the_models_precision() -> None:
+    model, x = linear_gaussian(4, 2).float(), torch.zeros(3, 4, dtype=torch.float32)
+    start = torch.randn(3, 2, dtype=torch.float64, generator=seeded())
+    one, two = (
+        reciprocal_importance_sampling(model, x, start=given, generator=seeded(1))
+        for given in (start, start.float())
+    )
+    assert one.position.dtype == one.log_likelihood.dtype == torch.float32
+    assert torch.equal(one.log_likelihood, two.log_likelihood)
+
+
+def test_the_effective_sample_size_is_at_most_the_number_of_draws() -> None:
+    # Equal weights, where the quotient may round to more.
+    count = 25
+    log_weight = torch.full((count, 1_000), 0.1) * torch.arange(1_000)
+    total, square = log_weight.logsumexp(0), (2 * log_weight).logsumexp(0)
+    assert ((2 * total - square).exp() > count).any()
+    effective, error = worth(total, square, count)
+    torch.testing.assert_close(effective, torch.full((1_000,), 1.0 * count))
+    assert (effective <= count).all()
+    assert (error < 1e-6).all()
 
 
 def test_a_chain_that_got_stuck_goes_on_with_smaller_steps() -> None:

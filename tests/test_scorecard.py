@@ -163,6 +163,23 @@ def test_overfitting_is_a_gap_that_grows(gaps: tuple[float, ...], verdict: str) 
     assert "176 nats at $10^8$" in claim.evidence  # the paper's own
 
 
+def test_overfitting_is_that_of_all_seeds_in_whatever_order() -> None:
+    def seed(number: int, gap: float) -> list[Record]:
+        runs = [r for r in second(seed=number) if r.configuration["algorithm"] == "aevb"]
+        last = {max(n for d, n in PANELS if d == dataset) for dataset, _ in PANELS}
+        gaps = [gap * (r.configuration["latent_dim"] in last) for r in runs]
+        return [
+            replace(r, curves=r.curves | {"train_running": [v + g for v in r.curves["test"]]})
+            for r, g in zip(runs, gaps, strict=True)
+        ]
+
+    runs = [seed(0, 0.5), seed(1, 3.5)]
+    claims = [scorecard.no_overfitting([*a, *b]) for a, b in (runs, runs[::-1])]
+    assert claims[0] == claims[1]
+    assert claims[0].verdict == "does not hold"  # by two nats on the average
+    assert "2.0 with" in claims[0].evidence
+
+
 @pytest.mark.parametrize(
     ("gain", "apart", "verdict"),
     [

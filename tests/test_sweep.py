@@ -383,6 +383,28 @@ def test_what_fails_is_named_with_its_last_words(folder: Path, snakemake: None) 
     assert "train-images-idx3-ubyte: expected the file" in last
 
 
+def test_where_nobody_reads_on_nothing_more_is_started(
+    records: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = records / "snakemake"  # that takes long, once it has done a job
+    scheduler.write_text(
+        '#!/bin/sh\nwhile [ "$1" != --directory ]; do shift; done\n'
+        'echo $$ >"$2/pid"; mkdir "$2/done"; touch "$2/done/a"; exec sleep 60\n'
+    )
+    scheduler.chmod(0o755)
+
+    def unread(*words: object, **settings: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(sweep, "_snakemake", lambda: str(scheduler))
+    monkeypatch.setattr(sweep, "print", unread, raising=False)
+    work = [sweep.Job(name, "true", 1, 1.0, 15, 100) for name in "ab"]
+    with pytest.raises(BrokenPipeError):
+        sweep.launch(work)
+    [pid] = records.rglob("pid")
+    assert not Path(f"/proc/{pid.read_text().strip()}").exists(), "the scheduler has ended"
+
+
 def test_a_profile_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match="profile: expected local, slurm, kubernetes or a f"):
         sweep.launch([], str(tmp_path))

@@ -64,6 +64,29 @@ def test_the_distribution_function_has_a_table_that_ends_at_0_and_1() -> None:
     torch.testing.assert_close(ends, torch.tensor([0.0, 1.0]))
 
 
+def test_outside_of_the_support_it_is_0_and_1() -> None:
+    outside = torch.tensor([-1e3, -4.0, 4.0, 1e3])
+    torch.testing.assert_close(
+        tabulated().cdf(outside), torch.tensor([0.0, 0.0, 1.0, 1.0]), rtol=0, atol=1e-15
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("end", [1.0, 8.0, 20.0])
+def test_every_draw_is_a_number_inside_the_support(end: float, dtype: torch.dtype) -> None:
+    scale = torch.ones((), dtype=dtype, requires_grad=True)
+    q = Tabulated(lambda z, scale: -0.5 * (z / scale) ** 2, (-end, end), {"scale": scale})
+    eps = torch.finfo(dtype).eps
+    u = torch.tensor([eps / 4, eps / 2, 0.3, 1 - 1e-6, 1 - eps, 1 - eps / 2], dtype=dtype)
+    z = q.g(u)
+    assert ((z >= -end) & (z <= end)).all()
+    assert (z.diff() >= 0).all()
+    assert q.log_prob(z).isfinite().all()
+    (gradient,) = torch.autograd.grad(z.sum(), scale)
+    assert gradient.isfinite()
+    torch.testing.assert_close(q.cdf(z), u, rtol=0, atol=2 * eps)
+
+
 @pytest.mark.parametrize("name", ["loc", "concentration"])
 def test_the_gradient_of_a_draw_keeps_u_fixed(name: str) -> None:
     # Against a difference of two inversions, each to rounding.

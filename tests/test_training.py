@@ -69,6 +69,15 @@ def test_a_budget_below_one_step_is_refused() -> None:
         training.schedule(99, 100)
 
 
+@pytest.mark.parametrize("per_step", [0, -20])
+def test_a_step_has_at_least_one_sample(per_step: int) -> None:
+    message = f"^per_step: expected at least 1, found {per_step}$"
+    with pytest.raises(ValueError, match=message):
+        training.at([1], -10, per_step)
+    with pytest.raises(ValueError, match=message):
+        training.schedule(1_000, per_step)
+
+
 @pytest.mark.parametrize("wrong", [{"start": 0}, {"per_decade": 0}], ids=str)
 def test_a_schedule_begins_at_a_sample_and_goes_on(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=rf"^{next(iter(wrong))}: expected at least 1, found 0$"):

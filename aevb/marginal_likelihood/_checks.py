@@ -2,7 +2,13 @@
 
 from torch import Tensor
 
-__all__ = ["check_datapoints", "check_numbers"]
+from aevb._checks import check_matrix
+
+__all__ = ["EstimateError", "check_datapoints", "check_numbers"]
+
+
+class EstimateError(ValueError, RuntimeError):
+    """A model whose likelihood cannot be estimated."""
 
 
 def check_datapoints(x: Tensor) -> None:
@@ -11,8 +17,7 @@ def check_datapoints(x: Tensor) -> None:
     Raises:
         ValueError: If ``x`` has not two dimensions, or a size is zero.
     """
-    if x.ndim != 2:
-        raise ValueError(f"x: expected the shape (M, D), found {tuple(x.shape)}")
+    check_matrix(x, expected="the shape (M, D)")
     if not x.numel():
         raise ValueError(f"x: expected at least one datapoint, found the shape {tuple(x.shape)}")
 
@@ -24,10 +29,10 @@ def check_numbers(lost: Tensor) -> None:
         lost: For which datapoints it is not, shape ``(M,)``.
 
     Raises:
-        ValueError: If there are such, with how many.
+        EstimateError: If there are such, with how many.
     """
     if lost.any():
-        raise ValueError(
+        raise EstimateError(
             "model: expected a log joint density that is a number, found another value for "
             f"{int(lost.sum()):,} of {len(lost):,} datapoints"
         )

@@ -22,6 +22,7 @@ from torch.distributions import Independent
 
 from aevb import hmc, reparameterization, wake_sleep
 from aevb.marginal_likelihood._checks import check_datapoints
+from aevb.marginal_likelihood._weights import worth
 from aevb.models import LatentVariableModel
 
 __all__ = [
@@ -84,11 +85,11 @@ def sigmoidal_schedule(temperatures: int, steepness: float = 4.0) -> Tensor:
         :math:`\beta_0 = 0, \dots, \beta_T = 1`, shape ``(T + 1,)``, float64.
 
     Raises:
-        ValueError: If there is no temperature, or ``steepness`` is not positive.
+        ValueError: If there is no temperature, or ``steepness`` is not positive and finite.
     """
     if temperatures < 1:
         raise ValueError(f"temperatures: expected at least 1, found {temperatures}")
-    if not steepness > 0:
+    if not 0 < steepness < math.inf:
         raise ValueError(f"steepness: expected a positive number, found {steepness}")
     raw = torch.linspace(-steepness, steepness, temperatures + 1, dtype=torch.float64).sigmoid()
     return (raw - raw[0]) / (raw[-1] - raw[0])
@@ -297,9 +298,8 @@ def _summary(log_weight: Tensor, acceptance_rate: Tensor) -> Annealed:
     """The logarithm of the mean weight, and its delta-method standard error."""
     chains = len(log_weight)
     total = log_weight.logsumexp(0)
-    effective = (2 * total - (2 * log_weight).logsumexp(0)).exp().clamp(1, chains)
-    variance = (chains / effective - 1) / (chains - 1) if chains > 1 else total * math.nan
-    return Annealed(total - math.log(chains), variance.sqrt(), effective, acceptance_rate)
+    effective, error = worth(total, (2 * log_weight).logsumexp(0), chains)
+    return Annealed(total - math.log(chains), error, effective, acceptance_rate)
 
 
 def _joined(parts: list[Annealed]) -> Annealed:
@@ -326,7 +326,7 @@ def _checked(
         raise ValueError(f"chains: expected at least 1, found {chains}")
     if start not in ("prior", "recognition"):
         raise ValueError(f"start: expected prior or recognition, found {start!r}")
-    if not step_size > 0:
+    if not 0 < step_size < math.inf:
         raise ValueError(f"step_size: expected a positive number, found {step_size}")
     if not isinstance(temperatures, Tensor):
         return sigmoidal_schedule(temperatures)

@@ -19,6 +19,7 @@ from torch.distributions import Independent, MultivariateNormal, Normal
 
 from aevb import reparameterization
 from aevb.marginal_likelihood._checks import check_datapoints, check_numbers
+from aevb.marginal_likelihood._weights import worth
 from aevb.models import LatentVariableModel
 
 __all__ = ["Importance", "importance_sampling"]
@@ -97,10 +98,7 @@ def importance_sampling(
         squares.append(square)
     total, square = torch.cat(totals), torch.cat(squares)
     check_numbers(total.isnan() | (total == math.inf))
-    # Both logarithms, so that neither sum can overflow.
-    effective = (2 * total - square).exp().clamp(1, samples)
-    variance = (samples / effective - 1) / (samples - 1) if samples > 1 else total * math.nan
-    return Importance(total - math.log(samples), effective, variance.sqrt())
+    return Importance(total - math.log(samples), *worth(total, square, samples))
 
 
 def _sums(

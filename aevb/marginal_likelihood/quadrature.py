@@ -82,8 +82,8 @@ def quadrature(
 
     Raises:
         ValueError: If the model has more than three latent variables, ``x`` is not a matrix or
-            empty, ``tolerance`` or ``reach`` is not positive, or a log joint density is not a
-            number.
+            empty, ``tolerance`` or ``reach`` is not positive and finite, or a log joint density is
+            not a number.
 
     Warns:
         QuadratureWarning: If the tolerance was not reached, with the number of datapoints.
@@ -102,7 +102,7 @@ def quadrature(
         )
     check_datapoints(x)
     for name, value in (("tolerance", tolerance), ("reach", reach)):
-        if not value > 0:
+        if not 0 < value < math.inf:
             raise ValueError(f"{name}: expected a positive number, found {value}")
     half = max(1, round(reach / SPACINGS[dims]))  # as many pairs of points in each dimension
     axis = (torch.arange(half, dtype=x.dtype, device=x.device) + 0.5) * (2 * reach / half) - reach

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal
 
 from aevb import hmc, reparameterization
-from aevb.marginal_likelihood._checks import check_datapoints
+from aevb.marginal_likelihood._checks import EstimateError, check_datapoints
+from aevb.marginal_likelihood._weights import worth
 from aevb.marginal_likelihood.resampling import resample
 from aevb.models import LatentVariableModel
 
@@ -158,7 +159,7 @@ def _start(
     generator: torch.Generator | None,
 ) -> Tensor:
     if isinstance(start, Tensor):
-        return start
+        return start.to(x)
     if start == "resampled":
         return resample(model, x, candidates, generator=generator)
     q = model.prior.expand(x.shape[:1]) if start == "prior" else model.recognition_model(x)
@@ -212,7 +213,7 @@ def _estimate(
     total = log_weight.logsumexp(0)
     return Reciprocal(
         math.log(len(averaged)) - total,
-        (2 * total - (2 * log_weight).logsumexp(0)).exp(),
+        worth(total, (2 * log_weight).logsumexp(0), len(averaged))[0],
         acceptance_rate,
         positions[-1],
         step_size,
@@ -280,7 +281,7 @@ def _moves(draws: Tensor) -> Tensor:
 
 def _check_moved(moved: Tensor) -> None:
     if not moved.all():
-        raise RuntimeError(
+        raise EstimateError(
             "draws: expected chains that move in all latent dimensions, found "
             f"{int((~moved).sum()):,} of {len(moved):,} that do not. More burn-in moves, or a "
             "smaller step size to begin with, may help."

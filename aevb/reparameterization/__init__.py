@@ -3,13 +3,29 @@ r"""The reparameterization trick (paper, section 2.4).
 A draw :math:`z \sim q_\phi(z|x)` is written :math:`z = g_\phi(\epsilon, x)` with noise
 :math:`\epsilon \sim p(\epsilon)` that does not depend on :math:`\phi`. The average of
 :math:`f(z)` over draws is then differentiable in :math:`\phi` (eqs 4 and 5).
+
+The laws are in modules, one a recipe, which are imported when they are first used.
 """
+
+import importlib
+import pkgutil
+from types import ModuleType
 
 import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
 __all__ = ["location_scale", "sample"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in (module.name for module in pkgutil.iter_modules(__path__)):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *(module.name for module in pkgutil.iter_modules(__path__))})
 
 
 def location_scale(epsilon: Tensor, loc: Tensor, scale: Tensor) -> Tensor:

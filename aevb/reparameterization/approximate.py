@@ -84,7 +84,8 @@ class Tabulated(UniformNoise):
         shift = log_p.detach().max()
         masses = ((log_p - shift).exp() * w).sum(1) * self._width
         self._log_constant = shift + masses.sum().log()
-        self._F = torch.cat([like.new_zeros(1), masses.cumsum(0) / masses.sum()])
+        total = masses.cumsum(0)
+        self._F = torch.cat([like.new_zeros(1), total / total[-1]])  # to 1, and not nearly
         self._p = self._log_density(self._edges).exp()
 
         with torch.no_grad():
@@ -95,6 +96,7 @@ class Tabulated(UniformNoise):
 
     def cdf(self, value: Tensor) -> Tensor:
         r""":math:`F_\phi(z)` by the table, differentiable in the parameters."""
+        value = value.clamp(self.low, self.high)
         panel = ((value.detach() - self.low) / self._width).long().clamp(0, len(self._edges) - 2)
         return self._cubic(value, panel)
 
@@ -115,6 +117,10 @@ class Tabulated(UniformNoise):
     def _log_density(self, value: Tensor) -> Tensor:
         return self._unnormalized(value) - self._log_constant
 
+    def _density(self, value: Tensor) -> Tensor:
+        """To divide by: far out, where it is less than any number, the smallest."""
+        return self._log_density(value).exp().clamp_min(torch.finfo(value.dtype).tiny)
+
     def _cubic(self, value: Tensor, panel: Tensor) -> Tensor:
         """The Hermite cubic of a panel, written around its left end."""
         t = (value - self._edges[panel]) / self._width
@@ -131,6 +137,7 @@ class Tabulated(UniformNoise):
             share = (noise - self._F[panel]) / (self._F[panel + 1] - self._F[panel])
             z = start + share * self._width
             for _ in range(NEWTON_STEPS):
-                step = (self._cubic(z, panel) - noise) / self._log_density(z).exp()
+                step = (self._cubic(z, panel) - noise) / self._density(z)
                 z = torch.clamp(z - step, start, end)
-        return z - (self._cubic(z, panel) - noise) / self._log_density(z).exp().detach()
+        off = (self._cubic(z, panel) - noise) / self._density(z).detach()
+        return z - (off - off.detach())  # z to the bit, and so inside the support

@@ -31,13 +31,30 @@ def uniform(shape: Sequence[int], like: Tensor, generator: torch.Generator | Non
 
     ``torch.rand`` returns a multiple of ``eps / 2``, zero among them, where an inverse CDF may be
     infinite. Its zeros become ``eps / 4``, the middle of the first cell.
+
+    Args:
+        shape: The shape of the draws.
+        like: A floating-point tensor.
+        generator: The source of the noise; the global one if ``None``.
+
+    Returns:
+        The draws.
     """
     u = torch.rand(tuple(shape), generator=generator, dtype=like.dtype, device=like.device)
     return u.clamp_min(torch.finfo(u.dtype).eps / 4)
 
 
 def normal(shape: Sequence[int], like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Standard Gaussian draws with the dtype and the device of ``like``."""
+    """Standard Gaussian draws with the dtype and the device of ``like``.
+
+    Args:
+        shape: The shape of the draws.
+        like: A floating-point tensor.
+        generator: The source of the noise; the global one if ``None``.
+
+    Returns:
+        The draws.
+    """
     return torch.randn(tuple(shape), generator=generator, dtype=like.dtype, device=like.device)
 
 

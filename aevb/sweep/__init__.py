@@ -221,6 +221,10 @@ def launch(
         except KeyboardInterrupt:
             process.wait()  # it has been told too, and ends its jobs
             raise
+        except BaseException:  # what runs may end, nothing more is started
+            process.terminate()
+            process.wait()
+            raise
         failed = [job.name for job in work if not (place / "done" / job.name).exists()]
         own = _last_words(place / "snakemake.log", f"it ended with status {process.returncode}")
         return {name: _last_words(place / "log" / name, own) for name in failed}

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from aevb import results
-from aevb._evaluation import evaluations
+from aevb._evaluation import schedule
 from aevb._records import own_or_the_books
 from aevb.experiments import Experiment, LowerBound, MarginalLikelihood, grid, specification
 
@@ -38,19 +38,18 @@ def measured(name: str) -> results.Record:
     return own_or_the_books(f"speed/{name}", origin)
 
 
-def core_seconds(experiment: Experiment, speeds: dict[str, Any] | None = None) -> float:
+def core_seconds(experiment: Experiment) -> float:
     """The seconds of one core that a run takes.
 
     Args:
         experiment: The run, at the sizes of its panel: another number of hidden units, of noise
             samples or of leapfrog steps is not accounted for.
-        speeds: The measurements of :func:`aevb.benchmark.bench`; by default the stored ones.
 
     Raises:
         aevb.results.RecordError: If there is no measurement.
     """
-    speeds = speeds or measured("bench").configuration
-    rate, places = _rate(experiment, speeds), evaluations(experiment)
+    speeds = measured("bench").configuration
+    rate, places = _rate(experiment, speeds), len(schedule(experiment))
     seconds = sum(speeds["start_up"].values()) + experiment.samples / rate
     if isinstance(experiment, MarginalLikelihood):
         points = 2 * experiment.evaluated * places  # of the training and of the test set
@@ -76,12 +75,11 @@ def _panels(figure: str) -> dict[Experiment, str]:
     return {experiment: experiment.name for experiment in grid(figure)}
 
 
-def gpu_seconds(experiment: Experiment, speeds: dict[str, Any] | None = None) -> float | None:
+def gpu_seconds(experiment: Experiment) -> float | None:
     """A run's share of a GPU's seconds, where all runs of its data set train at once.
 
     Args:
         experiment: The run. How long the evaluations take was not measured: not counted.
-        speeds: The measurements of :mod:`aevb.gpu_benchmark`; by default the stored ones.
 
     Returns:
         The seconds, or ``None`` for Figure 3, which was not measured on a GPU.
@@ -91,15 +89,15 @@ def gpu_seconds(experiment: Experiment, speeds: dict[str, Any] | None = None) ->
     """
     if not isinstance(experiment, LowerBound):
         return None
-    groups = (speeds or measured("gpu").configuration)["groups"]
+    groups = measured("gpu").configuration["groups"]
     group = groups[{"mnist": "MNIST", "frey-face": "Frey Face"}[experiment.dataset]]
     steps = experiment.samples / experiment.per_step
     return group["microseconds"] / group["runs"] / 1e6 * steps
 
 
-def most_together(speeds: dict[str, Any] | None = None) -> int:
+def most_together() -> int:
     """The most runs at once that were measured on one GPU."""
-    groups = (speeds or measured("gpu").configuration)["groups"]
+    groups = measured("gpu").configuration["groups"]
     return max(group["runs"] for group in groups.values())
 
 
