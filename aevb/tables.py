@@ -7,6 +7,7 @@ from the records; none is typed.
 import contextlib
 import functools
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -35,6 +36,8 @@ LEAST_SAMPLES = 400_000
 """Runs of Figure 2 with fewer training samples say nothing of what a setting moves."""
 EDGE = 1e8
 """The right edge of Figure 2."""
+_HYPHEN = re.compile(r"(?<![\w${^-])-(?=\d)")
+"""Before a number, but not in mathematics, a name or a date."""
 PANELS = {"latent_dim": "N_z", "n_train": "N_\\mathrm{train}"}
 """What tells a figure's panels apart, as a symbol."""
 SETTINGS = {
@@ -66,7 +69,7 @@ SETTINGS = {
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:
-    """A table: the columns of words to the left, those of numbers to the right.
+    """A table: the columns of words to the left, those of numbers, with minus signs, to the right.
 
     Args:
         header: The cells of the first row.
@@ -81,6 +84,7 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], words: int = 
         if len(row) != len(header):
             raise ValueError(f"table: expected {len(header)} cells a row, found {len(row)}: {row}")
     rule = [*["---"] * words, *["---:"] * (len(header) - words)]
+    rows = [[*row[:words], *(_HYPHEN.sub("−", cell) for cell in row[words:])] for row in rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *rows])
 
 

@@ -24,3 +24,15 @@ FORMULA = r'<span class="math notranslate nohighlight">\(x &lt; 1\)</span>'
 )
 def test_what_is_mended(before: str, after: str) -> None:
     assert mended_markup.mended(before) == after
+
+
+def test_a_number_from_a_notebook_is_typeset() -> None:
+    given = '<span class="pasted-text">{}</span>'
+    for text, expected in (
+        ("-543.4", "−543.4"),
+        ("-180 to -45", "−180 to −45"),
+        ("2e-08", "2 · 10<sup>−8</sup>"),
+        ("2026-11-28", "2026-11-28"),
+        ("wake-sleep", "wake-sleep"),
+    ):
+        assert mended_markup.mended(given.format(text)) == given.format(expected)

@@ -302,3 +302,8 @@ def test_frey_face_has_no_digit_after_the_point() -> None:
         numbers = [cell for cell in shown if cell and not cell.strip("+−.0123456789")]
         assert numbers
         assert not any("." in cell for cell in numbers), table
+
+
+def test_numbers_of_a_table_have_minus_signs() -> None:
+    shown = tables.markdown(["run", "nats"], [["seed-1", "-1.5 to -2"], ["$-1$", "$10^{-3}$"]])
+    assert shown.splitlines()[2:] == ["| seed-1 | −1.5 to −2 |", "| $-1$ | $10^{-3}$ |"]
