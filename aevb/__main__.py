@@ -128,6 +128,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
+    sweep.profile_folder(options.profile)  # refused before anything else is done
     chosen = selected(options.figure or list(experiments.FIGURES), options)
     runs = sweep.missing(chosen)
     given = [f"--{name.replace('_', '-')}={value}" for name, value in settings(options).items()]
@@ -149,6 +150,9 @@ def _sweep(options: argparse.Namespace) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     records = results.find(options.figure, results.folder(options.preset))
+    if not records:
+        again = f"python -m aevb run {options.figure} --preset {options.preset}"
+        print(f"aevb: no {options.preset} runs: {again}", file=sys.stderr)
     rows = reference.compare(options.figure, records, preset=options.preset)
     print(reference.rows_as_json(rows) if options.json else reference.table(rows))
 
@@ -174,6 +178,8 @@ def _rerun(options: argparse.Namespace) -> None:
 
 
 def _drift(options: argparse.Namespace) -> None:
+    for run in drift.RUNS:  # all of them, before the first is trained
+        drift.beginning(run, options.samples, threads=options.threads, precision=options.precision)
     for run in drift.RUNS:
         record = drift.measure(
             run,

@@ -2,11 +2,12 @@ r"""What the command line takes: its commands, their options, and the experiment
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from aevb import drift, experiments, reference, sweep
+from aevb._specification import DECODER_VARIANCES, ESTIMATORS, PIXELS, PRECISIONS, STARTS
 
 __all__ = ["CHOICES", "SETTINGS", "parser", "seeds", "selected", "settings"]
 
@@ -34,6 +35,8 @@ def _true_or_false(text: str) -> bool:
 
 def _device(text: str) -> str:
     """The name of a device that is there: of a processor ``cpu``, whatever its number."""
+    if text.partition(":")[0] not in ("cpu", "cuda"):
+        raise argparse.ArgumentTypeError(f"expected cpu or cuda, found {text!r}")
     try:
         return str(experiments.available_device(text))
     except experiments.ExperimentError as error:
@@ -47,30 +50,38 @@ CHOICES: dict[str, Any] = {
     "n_train": {"type": int, "metavar": "N", "help": "only these numbers of training images"},
 }
 """What chooses among the panels of a figure."""
+
+
+def _one_of(names: Iterable[str]) -> str:
+    """How the help shows what may be given; what is not is refused where the run is specified."""
+    return f"{{{','.join(names)}}}"
+
+
+_YES_NO = _one_of(("True", "False"))
 SETTINGS: dict[str, Any] = {
-    "samples": (_count, "training samples to evaluate in all"),
-    "step_size": (float, "Adagrad's step size"),
-    "minibatch": (int, "M, the datapoints of a minibatch"),
-    "noise_samples": (int, "L, the noise samples per datapoint"),
-    "estimator": (str, "A (eq. 6) or B (eq. 7)"),
-    "hidden": (int, "the tanh units of each network"),
-    "warm_up": (int, "steps that only accumulate squared gradients"),
-    "initial_std": (float, "the standard deviation of the initial parameters"),
-    "prior": (_true_or_false, "True or False: whether the parameters have one"),
-    "split_seed": (int, "the seed of Frey Face's split"),
-    "precision": (str, "of matrix products: float32 or bfloat16"),
-    "pixels": (str, "of MNIST: gray, drawn or thresholded"),
-    "decoder_variance": (str, "of Frey Face: network, floored or constant"),
-    "keep_weights": (_true_or_false, "True or False: whether the trained parameters are stored"),
-    "evaluated": (int, "Figure 3: images whose likelihood is estimated"),
-    "candidates": (int, "Figure 3: draws of the prior that a chain may start at"),
-    "start": (str, "Figure 3: of each estimate's chains, resampled or persistent"),
-    "draws": (int, "Figure 3: draws of each posterior"),
-    "burn_in": (int, "Figure 3: moves of a chain before its first draw"),
-    "leapfrog_steps": (int, "Figure 3: leapfrog steps in each move"),
-    "hmc_step_size": (float, "Monte Carlo EM: the leapfrog's first step size"),
+    "samples": (_count, "N", "training samples to evaluate in all, such as 1e7"),
+    "step_size": (float, "X", "Adagrad's step size"),
+    "minibatch": (int, "N", "M, the datapoints of a minibatch"),
+    "noise_samples": (int, "N", "L, the noise samples per datapoint"),
+    "estimator": (str, _one_of(ESTIMATORS), "of the lower bound: A (eq. 6) or B (eq. 7)"),
+    "hidden": (int, "N", "the tanh units of each network"),
+    "warm_up": (int, "N", "steps that only accumulate squared gradients"),
+    "initial_std": (float, "X", "the standard deviation of the initial parameters"),
+    "prior": (_true_or_false, _YES_NO, "whether the parameters have a prior"),
+    "split_seed": (int, "N", "the seed of Frey Face's split"),
+    "precision": (str, _one_of(PRECISIONS), "of the matrix products"),
+    "pixels": (str, _one_of(PIXELS), "MNIST: what its gray values become"),
+    "decoder_variance": (str, _one_of(DECODER_VARIANCES), "Frey Face: the decoder's variance"),
+    "keep_weights": (_true_or_false, _YES_NO, "whether the trained parameters are stored"),
+    "evaluated": (int, "N", "Figure 3: images whose likelihood is estimated"),
+    "candidates": (int, "N", "Figure 3: draws of the prior that a chain may start at"),
+    "start": (str, _one_of(STARTS), "Figure 3: how an estimate's chains start"),
+    "draws": (int, "N", "Figure 3: draws of each posterior"),
+    "burn_in": (int, "N", "Figure 3: moves of a chain before its first draw"),
+    "leapfrog_steps": (int, "N", "Figure 3: leapfrog steps in each move"),
+    "hmc_step_size": (float, "X", "Monte Carlo EM: the leapfrog's first step size"),
 }
-"""What may be set otherwise than in the figure."""
+"""What may be set otherwise than in the figure: of which type, and how the help shows it."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -159,7 +170,9 @@ def parser() -> argparse.ArgumentParser:
         "where our longest run ends.",
     )
     command.add_argument("figure", choices=reference.FIGURES)
-    command.add_argument("--preset", choices=experiments.PRESETS, default="paper")
+    command.add_argument(
+        "--preset", choices=experiments.PRESETS, default="paper", help="whose runs (default paper)"
+    )
     command.add_argument("--json", action="store_true", help="print a JSON array of the rows")
 
     command = commands.add_parser(
@@ -169,12 +182,18 @@ def parser() -> argparse.ArgumentParser:
         "stores, and compare the curves. On the machine that made the record they are equal.",
     )
     command.add_argument("record", type=Path, help="such as book/results/figure-2/NAME.json")
-    command.add_argument("--samples", type=_count, help="how far (default 1e5, or one step)")
+    command.add_argument(
+        "--samples", type=_count, metavar="N", help="how far (default 1e5, or one step)"
+    )
     command.add_argument(
         "--device", type=_device, default="cpu", help="cuda: on a GPU (default cpu)"
     )
     command.add_argument(
-        "--tolerance", type=float, default=0.05, help="nats, beyond which it fails (default 0.05)"
+        "--tolerance",
+        type=_tolerance,
+        default=0.05,
+        metavar="X",
+        help="nats, beyond which it fails (default 0.05)",
     )
 
     command = commands.add_parser(
@@ -184,11 +203,20 @@ def parser() -> argparse.ArgumentParser:
         "how far the bound of their minibatches moves. Nothing here fails because it does.",
     )
     command.add_argument(
-        "--samples", type=_count, default=drift.SAMPLES, help="how far (default 1e5)"
+        "--samples", type=_count, default=drift.SAMPLES, metavar="N", help="how far (default 1e5)"
     )
-    command.add_argument("--threads", type=_positive, default=1, help="by default 1, as always")
     command.add_argument(
-        "--precision", default="float32", help="of matrix products (default float32)"
+        "--threads",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="that share each operation (default 1)",
+    )
+    command.add_argument(
+        "--precision",
+        default="float32",
+        metavar=_one_of(PRECISIONS),
+        help="of the matrix products (default float32)",
     )
     command.add_argument("--nudged", action="store_true", help="change one bit of one parameter")
     command.add_argument("--store", action="store_true", help="keep it for the book's page")
@@ -230,8 +258,8 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
     for name, settings in CHOICES.items():
         command.add_argument(f"--{name.replace('_', '-')}", nargs="+", **settings)
     others = command.add_argument_group("other settings than the figure's")
-    for name, (kind, what) in SETTINGS.items():
-        others.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=what)
+    for name, (kind, shown, what) in SETTINGS.items():
+        others.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=shown, help=what)
 
 
 def _range(text: str) -> range:
@@ -250,6 +278,16 @@ def _positive(text: str) -> int:
     number = _count(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, found {text!r}")
+    return number
+
+
+def _tolerance(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not number >= 0:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, found {text!r}")
     return number
 
 

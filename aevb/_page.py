@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from aevb import experiments, reference
 from aevb.results import Record
-from aevb.tables import ALGORITHMS
+from aevb.tables import ALGORITHMS, million
 
 __all__ = ["SHORT", "STYLE", "Page", "runs_of", "shortfall"]
 
@@ -66,7 +66,7 @@ def shortfall(records: Sequence[Record]) -> str:
     full = experiments.paper_samples(last.figure, settings["dataset"])
     if _reached(last) >= full:
         return ""
-    came = {name: f"{_reached(run):.2g}".replace("e+0", "e") for name, run in farthest.items()}
+    came = {name: million(_reached(run)) for name, run in farthest.items()}
     if len(set(came.values())) == 1:
         return f"ours: to {came.popitem()[1]} samples"
     lines = [f"{ALGORITHMS[name]} {value}" for name, value in reversed(came.items())]

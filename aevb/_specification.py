@@ -137,10 +137,8 @@ class Experiment:
             check(name, value, isinstance(value, bool), "True or False")
         if by_default and self._changed():
             object.__setattr__(self, "keep_weights", False)
-        if self.samples < self.per_step:
-            raise ExperimentError(
-                f"samples: expected at least one step of {self.per_step}, found {self.samples}"
-            )
+        fits = self.samples >= self.per_step
+        check("samples", self.samples, fits, f"at least one step of {self.per_step}")
 
     def _panel(self) -> dict[str, Any]:
         """The values of the fields that the panel decides."""
@@ -210,10 +208,11 @@ class LowerBound(Experiment):
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("estimator", self.estimator, ESTIMATORS)
-        binary = self.dataset == "mnist"
-        one_of("pixels", self.pixels, PIXELS if binary else PIXELS[:1])
-        variances = DECODER_VARIANCES[:1] if binary else DECODER_VARIANCES
-        one_of("decoder_variance", self.decoder_variance, variances)
+        one_of("pixels", self.pixels, PIXELS)
+        one_of("decoder_variance", self.decoder_variance, DECODER_VARIANCES)
+        name = "decoder_variance" if self.dataset == "mnist" else "pixels"  # of the other data set
+        value, usual = getattr(self, name), getattr(LowerBound, name)
+        check(name, value, value == usual, f"{usual} on {self.dataset}")
         if self.algorithm != "aevb" and (self.noise_samples, self.estimator) != (1, "B"):
             raise ExperimentError(
                 f"noise_samples, estimator: expected 1 and B, which {self.algorithm} does not use; "

@@ -14,7 +14,7 @@ import torch
 from aevb import experiments, results, training
 from aevb._records import own_or_the_books
 
-__all__ = ["RUNS", "SAMPLES", "between", "differences", "environment", "measure"]
+__all__ = ["RUNS", "SAMPLES", "beginning", "between", "differences", "environment", "measure"]
 
 RUNS = (
     "devices/mnist-aevb-nz20-seed0",
@@ -23,6 +23,28 @@ RUNS = (
 )
 """The stored runs, all made on one make of processor with one version of PyTorch."""
 SAMPLES = 100_000
+
+
+def beginning(
+    run: str, samples: int = SAMPLES, *, threads: int = 1, precision: str = "float32"
+) -> experiments.Experiment:
+    """What :func:`measure` trains, or why it cannot: nothing is trained yet.
+
+    Raises:
+        aevb.results.RecordError: If the stored record is missing or damaged.
+        aevb.experiments.ExperimentError: If it is shorter, or a setting is not as described.
+    """
+    stored = _stored(run)
+    last = int(stored.curves["samples"][-1])
+    if samples > last:
+        raise experiments.ExperimentError(
+            f"samples: expected at most the {last} of {stored.name}, found {samples}"
+        )
+    if threads < 1:
+        raise experiments.ExperimentError(f"threads: expected at least 1, found {threads}")
+    return replace(
+        experiments.specification(stored), samples=samples, precision=precision, keep_weights=False
+    )
 
 
 def measure(
@@ -52,17 +74,7 @@ def measure(
         aevb.experiments.ExperimentError: If it is shorter, or a setting is not as described.
         aevb.data.DataError: If the data set cannot be had.
     """
-    stored = _stored(run)
-    last = int(stored.curves["samples"][-1])
-    if samples > last:
-        raise experiments.ExperimentError(
-            f"samples: expected at most the {last} of {stored.name}, found {samples}"
-        )
-    if threads < 1:
-        raise experiments.ExperimentError(f"threads: expected at least 1, found {threads}")
-    experiment = replace(
-        experiments.specification(stored), samples=samples, precision=precision, keep_weights=False
-    )
+    experiment = beginning(run, samples, threads=threads, precision=precision)
     dataset = experiments.dataset_of(experiment)
     with experiments.on_threads(threads):
         made = results.provenance(torch.device("cpu"), dataset.sha256)

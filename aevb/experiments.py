@@ -168,13 +168,34 @@ def select(
     }
     found = {name: {getattr(e, name, None) for e in chosen} for name in wanted}
     if not chosen or any(set(values) - found[name] for name, values in wanted.items()):
-        told = dict.fromkeys(experiment.selection for experiment in panels)
-        asked = ", ".join(f"{name} {value}" for name, vs in wanted.items() for value in vs)
-        raise ExperimentError(
-            f"{', '.join(figures)}: expected one of {', '.join(told)}; found {asked}"
-        )
+        raise ExperimentError(_not_there(figures, panels, wanted))
     given = {"keep_weights": None, **given}  # it depends on the others
     return {replace(experiment, **given): figure for experiment, figure in chosen.items()}
+
+
+def _not_there(
+    figures: Sequence[str], panels: Collection[Experiment], wanted: Mapping[str, Collection[Any]]
+) -> str:
+    """Which choice no panel has: by itself, or else together with the other choices."""
+    nothing: dict[str, Collection[Any]] = {}
+    tries = [(name, nothing) for name in wanted]
+    tries += [(name, {n: wanted[n] for n in wanted if n != name}) for name in list(wanted)[::-1]]
+    for name, others in tries:
+        fitting = [p for p in panels if all(getattr(p, n, None) in v for n, v in others.items())]
+        known = dict.fromkeys(getattr(panel, name) for panel in fitting if hasattr(panel, name))
+        absent = [value for value in wanted[name] if value not in known]
+        if known and absent:
+            listed = sorted(known) if all(isinstance(n, int) for n in known) else known
+            beside = ", ".join(f"{n} {_either(values)}" for n, values in others.items())
+            given = f" with {beside}" if beside else ""
+            return f"{name}: expected {_either(listed)}{given}; found {', '.join(map(str, absent))}"
+    asked = ", ".join(f"{name} {_either(values)}" for name, values in wanted.items())
+    return f"{', '.join(figures)}: expected a run with {asked}, found none"
+
+
+def _either(values: Collection[Any]) -> str:
+    *first, last = map(str, values)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def reproduce(

@@ -166,7 +166,7 @@ def load(path: Path) -> Record:
         schema, digest = content.pop("schema"), content.pop("digest")
         found = _digest(content | {"schema": schema})
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise RecordError(f"{path}: not a readable record: {error!r}") from error
+        raise RecordError(f"{path}: not a readable record: {_why(error)}") from error
     if type(schema) is not int or schema != SCHEMA:
         raise RecordError(f"{path}: expected a record of schema {SCHEMA}, found {schema!r}")
     if found != digest:
@@ -316,6 +316,21 @@ def _read(path: Path, most: int) -> bytes:
         size = os.fstat(file.fileno()).st_size
         _require(size <= most, "the file", f"at most {most:,} bytes", f"{size:,}")
         return file.read(size)
+
+
+def _why(error: Exception) -> str:
+    """Why a file cannot be read as a record, in words."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"no JSON at line {error.lineno}, column {error.colno}"
+    if isinstance(error, UnicodeDecodeError):
+        return "no JSON"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    if isinstance(error, KeyError):
+        return f"expected the field {error.args[0]}, found none"
+    return str(error) if isinstance(error, ValueError) else "expected an object"
 
 
 def _no_number(text: str) -> None:

@@ -23,6 +23,17 @@ WIDER = """() => [document.documentElement.scrollWidth, window.innerWidth]"""
 CUT = """() => [...document.querySelectorAll("article div.math mjx-container")]
   .filter(node => node.scrollWidth > node.clientWidth + 8)
   .map(node => node.closest("div.math").id || node.textContent)"""
+# One in a line may be wider than its box, if that scrolls.
+CUT_LINES = """() => [...document.querySelectorAll("article span.math mjx-math")]
+  .filter(node => getComputedStyle(node.closest(".math")).overflowX !== "auto")
+  .filter(node => node.getBoundingClientRect().right
+    > node.closest(".math").getBoundingClientRect().right + 2)
+  .map(node => node.textContent)"""
+# Only what scrolls is a stop of the tab key.
+STOPS = """() => [...document.querySelectorAll("article :is(.math, figure, mjx-container)")]
+  .filter(node => (node.tabIndex === 0) !== (node.scrollWidth > node.clientWidth + 1
+    && getComputedStyle(node).overflowX === "auto"))
+  .map(node => node.textContent)"""
 SEEN = """node => node.checkVisibility({opacityProperty: true, visibilityProperty: true})
   && node.getBoundingClientRect().height > 0"""
 
@@ -54,6 +65,8 @@ def test_a_page_is_whole_without_a_network(
         assert wide <= window, f"the page scrolls sideways at {width} pixels"
         if name != "api":  # there formulas are those of docstrings, and indented
             assert page.evaluate(CUT) == [], f"formulas run under their numbers at {width} pixels"
+            assert page.evaluate(CUT_LINES) == [], f"formulas are cut at {width} pixels"
+        page.wait_for_function(f"() => ({STOPS})().length === 0", timeout=10_000)
 
     assert [url for url in log.requests if not url.startswith((origin, "data:"))] == []
     assert log.faults == []

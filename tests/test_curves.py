@@ -125,3 +125,32 @@ def test_it_runs_from_a_file_without_a_network(figure: str, scheme: str, page: P
         page.wait_for_function("() => document.documentElement.scrollWidth <= innerWidth")
     assert all(url.startswith((HTML.as_uri(), "data:", "blob:")) for url in log.requests)
     assert log.faults == []
+
+
+@pytest.mark.parametrize("figure", PAGES)
+def test_nothing_is_offered_to_a_third_party(address: str, page: Page, figure: str) -> None:
+    explored(page, address, figure)
+    assert page.locator(".modebar-btn").count() > 0
+    assert page.locator(".modebar-btn[data-title^='Share']").count() == 0
+    assert page.evaluate(f"() => {PLOT}._context.plotlyServerURL") == ""
+
+
+@pytest.mark.parametrize("figure", PAGES)
+def test_every_curve_ends_on_the_plot_and_is_named_once(
+    address: str, page: Page, figure: str
+) -> None:
+    panel = explored(page, address, figure).get_by_role("combobox")
+    for title in [option.inner_text() for option in panel.locator("option").all()]:
+        panel.select_option(title)
+        page.wait_for_selector(f".curve-explorer[data-ready='{title}']")
+        low, high = page.evaluate(f"() => {PLOT}._fullLayout.yaxis.range")
+        assert all(low < curve["y"][-1] < high for curve in traces(page).values())
+        names = [name.text_content() for name in page.locator(".legendtext").all()]
+        assert len(names) == len(set(names)) == (8 if figure == "figure-2" else 12)
+
+
+def test_the_plot_is_large_on_a_phone(address: str, page: Page) -> None:
+    page.set_viewport_size({"width": WIDTHS[-1], "height": 900})
+    explored(page, address, "figure-3")
+    assert page.locator(".legendtext").count() == 12
+    assert page.locator(".nsewdrag").bounding_box()["height"] > 280

@@ -102,6 +102,25 @@ def test_what_cannot_be_measured_is_refused(
     assert message in capsys.readouterr().err
 
 
+def test_nothing_is_measured_where_one_of_the_runs_cannot_be(
+    stored: results.Record, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = replace(
+        stored,
+        name="short",
+        curves={name: values[:1] for name, values in stored.curves.items()},
+        path=None,
+    )
+    results.save(short)
+    monkeypatch.setattr(drift, "RUNS", (RUN, f"{stored.figure}/short"))
+    asked: list[str] = []
+    monkeypatch.setattr(drift, "measure", lambda run, *_, **__: asked.append(run))
+    last = int(short.curves["samples"][-1])
+    assert main(["drift", "--samples", str(last + 1_000)]) == 1
+    assert f"expected at most the {last} of short" in capsys.readouterr().err
+    assert not asked
+
+
 def test_a_stored_run_that_is_not_there_or_damaged_is_named(
     stored: results.Record, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -226,14 +226,17 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "noise_samples, estimator: expected 1 and B, which wake-sleep does not use; found 1 and A",
     ),
     ({"pixels": "round"}, "pixels: expected one of gray, drawn, thresholded; found 'round'"),
-    ({"dataset": "frey-face", "pixels": "drawn"}, "pixels: expected one of gray; found 'drawn'"),
+    (
+        {"dataset": "frey-face", "pixels": "drawn"},
+        "pixels: expected gray on frey-face, found 'drawn'",
+    ),
     (
         {"dataset": "frey-face", "decoder_variance": "none"},
         "decoder_variance: expected one of network, floored, constant; found 'none'",
     ),
     (
         {"decoder_variance": "constant"},
-        "decoder_variance: expected one of network; found 'constant'",
+        "decoder_variance: expected network on mnist, found 'constant'",
     ),
     ({"estimator": "C"}, "estimator: expected one of A, B; found 'C'"),
     ({"preset": "long"}, "preset: expected one of smoke, quick, paper; found 'long'"),

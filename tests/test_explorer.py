@@ -102,7 +102,7 @@ def test_a_drawing_is_encoded_and_its_bound_is_the_packages(
     assert abs(bound - draws.mean().item()) < 4 * spread
     verdict = page.locator(".verdict").inner_text()
     assert f"Bound −{-bound:.1f} nats" in verdict
-    assert f"{kl:.1f} nats of divergence" in verdict
+    assert f"of which the divergence from the prior takes {kl:.1f}." in verdict
 
 
 def test_a_drawing_is_laid_out_as_mnist_is(explorer: Locator, page: Page) -> None:
@@ -153,8 +153,28 @@ def test_sliders_stand_for_more_than_two(explorer: Locator, page: Page) -> None:
     assert page.get_by_role("application").count() == 0
     page.get_by_label("z3").fill("1.5")
     assert page.evaluate(f"() => {EXPLORER}.z[2]") == 1.5
+    page.wait_for_function("() => document.querySelectorAll('output')[2].textContent === '1.50'")
+    tracks = [slider.bounding_box() for slider in page.locator(".sliders input").all()]
+    assert len({(track["x"], track["width"]) for track in tracks}) == 1
     choose(page, "frey-face-aevb-nz2-seed0")
     assert not page.locator(".pad").is_visible()  # faces are not drawn
+
+
+def test_a_drawing_is_kept_for_the_next_model(explorer: Locator, page: Page) -> None:
+    draw(page, [(0.3, 0.2), (0.7, 0.2), (0.6, 0.4), (0.45, 0.8)])
+    pad = f"() => {EXPLORER}.pad.toDataURL()"
+    drawn, bounds = page.evaluate(pad), {explorer.get_attribute("data-bound")}
+    for name in ("mnist-aevb-nz5-seed0", "frey-face-aevb-nz2-seed0", "mnist-aevb-nz10-seed0"):
+        choose(page, name)
+        if name.startswith("mnist"):
+            page.locator(".verdict", has_text="Bound").wait_for()
+            assert page.evaluate(pad) == drawn
+            bounds.add(explorer.get_attribute("data-bound"))
+    assert len(bounds) == 3
+    page.get_by_role("button", name="Clear").click()
+    choose(page, "mnist-aevb-nz5-seed0")
+    assert "Draw a digit" in page.locator(".verdict").inner_text()
+    assert page.evaluate(pad) != drawn
 
 
 def test_what_could_not_be_read_is_said_and_asked_for_again(explorer: Locator, page: Page) -> None:

@@ -188,12 +188,12 @@ def test_a_run_of_the_papers_length_is_not_remarked_upon() -> None:
     [
         ([], "no run of ours"),
         ([made_up(latent_dim=10)], "no run of ours"),
-        ([made_up(until=1e7)], "ours: to 1e7 samples"),
+        ([made_up(until=1e7)], "ours: to 10 million samples"),
         ([made_up(), made_up(until=1e7, seed=1)], ""),
-        ([made_up(until=2e7), made_up(until=1e7, seed=1)], "ours: to 2e7 samples"),
+        ([made_up(until=2e7), made_up(until=1e7, seed=1)], "ours: to 20 million samples"),
         (
             [made_up(until=2e7), made_up(until=1e7, algorithm="wake-sleep")],
-            "ours to\nAEVB 2e7\nwake-sleep 1e7",
+            "ours to\nAEVB 20 million\nwake-sleep 10 million",
         ),
         ([made_up(preset="smoke", until=10_000)], "preset smoke:\n10,000 samples"),
         ([made_up(preset="quick", until=1e8)], "preset quick:\n100,000,000 samples"),
@@ -410,7 +410,7 @@ def test_figure_5_shows_samples_of_the_prior_decoded(tmp_path: Path) -> None:
         pixels = np.asarray(axes.images[0].get_array())
         np.testing.assert_allclose(pixels, figures.tile(means, 10))
         assert axes.images[0].get_cmap()(1.0)[:3] == (0, 0, 0)
-        assert f"{latent_dim}-D latent space\nours: to 1e6 samples" in axes.get_title()
+        assert f"{latent_dim}-D latent space\nours: to 1 million samples" in axes.get_title()
 
     other = figures.figure_5(records, seed=4).axes[0].images[0].get_array()
     assert not np.allclose(other, panels[0].images[0].get_array())

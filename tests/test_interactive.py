@@ -1,5 +1,7 @@
 """The interactive figures: their numbers are the package's, and a reader can move them."""
 
+import re
+
 import pytest
 import torch
 from browsing import *
@@ -40,6 +42,12 @@ def numbers(page: Page, figure: str) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if name not in words}
 
 
+def told(value: float) -> str:
+    """At most four digits that count, and two after the point."""
+    rounded = float(f"{value:.4g}")
+    return (f"{rounded:.2f}" if abs(value) < 100 else f"{rounded:,g}").replace("-", "−")
+
+
 @pytest.mark.parametrize(("mean", "std"), [(-1.0, 1.2), (0.0, 1.0), (1.5, 0.3), (-3.0, 2.5)])
 def test_bound_and_gap_are_exact_and_add_up(
     address: str, page: Page, mean: float, std: float
@@ -73,7 +81,7 @@ def test_climbing_ends_at_the_posterior(address: str, page: Page, motion: str) -
 
 
 @pytest.mark.parametrize(
-    ("mean", "dim", "samples"), [(1, 1, 1), (0, 1, 1), (1.5, 5, 4), (1, 20, 1)]
+    ("mean", "dim", "samples"), [(1, 1, 1), (0, 1, 1), (1.5, 5, 4), (1, 20, 1), (3, 20, 1)]
 )
 def test_two_estimates_of_a_gradient_vary_as_derived(
     address: str, page: Page, mean: float, dim: int, samples: int
@@ -101,10 +109,8 @@ def test_two_estimates_of_a_gradient_vary_as_derived(
         assert found[f"{kind}Mean"] == pytest.approx(2 * mean, abs=4 * (derived / size) ** 0.5)
         assert found[f"{kind}Variance"] == pytest.approx(derived, abs=4 * spread / size**0.5)
     row = root.get_by_role("row", name="naive").inner_text().split()
-    assert row[1:] == [
-        f"{found[name]:.2f}".replace("-", "−")
-        for name in ("naiveMean", "naiveVariance", "naiveDerived")
-    ]
+    assert row[1:] == [told(found[name]) for name in ("naiveMean", "naiveVariance", "naiveDerived")]
+    assert 3 <= root.locator("svg g text").count() <= 9
 
 
 @pytest.mark.parametrize("motion", ["no-preference", "reduce"])
@@ -199,3 +205,50 @@ def test_without_javascript_a_sentence_is_left(figure: str, address: str, browse
     sentence = page.locator(f"{selector(figure)} + noscript").inner_text()
     assert sentence.startswith("This figure moves with JavaScript: ")
     context.close()
+
+
+@pytest.mark.parametrize(
+    ("mean", "names"),
+    [("-0.3", ["bound", "divergence"]), ("-3", ["divergence"]), ("1.17", ["bound"])],
+)
+def test_a_part_is_named_where_there_is_room(
+    address: str, page: Page, mean: str, names: list[str]
+) -> None:
+    root = shown(page, address, "bound-and-gap")
+    root.get_by_label("standard deviation of q").fill("1" if len(names) > 1 else "0.5")
+    root.get_by_label("mean of q").fill(mean)
+    parts = root.locator("text").filter(has_text=re.compile("^(bound|divergence)$"))
+    assert [part.text_content() for part in parts.all() if part.is_visible()] == names
+
+
+def test_draws_are_added_and_can_be_stopped(address: str, page: Page) -> None:
+    root = shown(page, address, "inverse-cdf")
+    draws = f"+{element('inverse-cdf')}.dataset.draws"
+    drop, said = root.get_by_role("button"), root.locator("p[aria-live]")
+    drop.press("Enter")
+    drop.press("Enter")
+    assert said.get_attribute("aria-live") == "off"
+    page.wait_for_function(f"() => {draws} === 400")
+    assert said.get_attribute("aria-live") == "polite"
+    drop.press("Enter")
+    page.wait_for_function(f"() => {draws} > 400")
+    root.get_by_label("noise u").fill("0.5")
+    stopped = numbers(page, "inverse-cdf")["draws"]
+    assert stopped < 600
+    assert said.get_attribute("aria-live") == "polite"
+    drop.press("Enter")
+    page.wait_for_function(f"end => {draws} === end", arg=stopped + 200)
+    root.get_by_label("law").select_option("Cauchy")
+    assert numbers(page, "inverse-cdf")["draws"] == 0
+
+
+@pytest.mark.parametrize(("u", "inside"), [(0.001, False), (0.5, True), (0.999, False)])
+def test_a_draw_outside_the_window_is_not_drawn_in_it(
+    address: str, page: Page, u: float, inside: bool
+) -> None:
+    root = shown(page, address, "inverse-cdf")
+    root.get_by_label("law").select_option("Cauchy")
+    root.get_by_label("noise u").fill(str(u))
+    assert root.locator(".point").is_visible() == inside
+    assert ("V" in root.locator(".way").first.get_attribute("d")) == inside
+    assert bool(root.locator(".beyond").get_attribute("d")) != inside

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aevb import benchmark, data, experiments, results
+from aevb import benchmark, data, experiments, results, sweep
 from aevb.__main__ import COMMANDS, main
 
 TINY = [
@@ -24,6 +24,7 @@ TINY = [
     "--samples=5e3",
     "--hidden=5",
 ]
+DIMS = "error: latent_dim: expected 2, 3, 5, 10, 20 or 200"
 
 
 @pytest.fixture
@@ -94,8 +95,32 @@ def test_compare_prints_the_rows_that_the_table_shows(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["run", "figure-2", "--latent-dim", "7"], "latent_dim 7"),
-        (["run", "figure-2", "--dataset", "frey-face", "--latent-dim", "200"], "latent_dim 200"),
+        (["run", "figure-2", "--latent-dim", "7"], f"{DIMS}; found 7\n"),
+        (["run", "figure-2", "--latent-dim", "-3"], f"{DIMS}; found -3\n"),
+        (
+            ["run", "figure-2", "--algorithm", "mcem"],
+            "error: algorithm: expected aevb or wake-sleep; found mcem\n",
+        ),
+        (
+            ["run", "figure-2", "--dataset", "frey-face", "--latent-dim", "200"],
+            "latent_dim: expected 2, 5, 10 or 20 with dataset frey-face; found 200\n",
+        ),
+        (
+            ["sweep", "--dataset", "frey-face", "--algorithm", "mcem", "--latent-dim", "200"],
+            "expected a run with dataset frey-face, algorithm mcem, latent_dim 200, found none\n",
+        ),
+        (
+            ["run", "figure-2", "--dataset", "mnist", "--decoder-variance", "constant"],
+            "decoder_variance: expected network on mnist, found 'constant'\n",
+        ),
+        (
+            ["run", "figure-2", "--dataset", "frey-face", "--pixels", "drawn"],
+            "pixels: expected gray on frey-face, found 'drawn'\n",
+        ),
+        (
+            ["sweep", "--profile", "nowhere"],
+            "profile: expected local, slurm, kubernetes or a folder with a config.yaml; found",
+        ),
         (["run", "figure-2", "--estimator", "C"], "found 'C'"),
         (["run", "figure-2", "--step-size", "-1"], "step_size: expected a positive number"),
         (["run", "figure-2", "--samples", "50"], "samples"),
@@ -103,7 +128,7 @@ def test_compare_prints_the_rows_that_the_table_shows(
         (["run", "figure-3", "--noise-samples", "2"], "figure-3: it has no setting noise_samples"),
         (
             ["run", "figure-3", "--algorithm", "mcem", "--n-train", "2000"],
-            "figure-3: expected one of --algorithm aevb --n-train 1000",
+            "error: n_train: expected 1000 or 50000; found 2000\n",
         ),
     ],
 )
@@ -119,14 +144,17 @@ def test_a_wrong_setting_is_refused_by_name_in_one_line(
 
 
 @pytest.mark.parametrize("command", [["run", "figure-2"], ["rerun", "x.json"], ["bench"]])
-@pytest.mark.parametrize("device", ["abacus", "meta", "", "cuda:99", "hpu"])
+@pytest.mark.parametrize("device", ["abacus", "meta", "", "cuda:99", "hpu", "tpu"])
 def test_a_device_that_is_not_there_is_refused(
     command: list[str], device: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         main([*command, "--device", device])
     message = capsys.readouterr().err.splitlines()[-1]
-    assert "argument --device: expected cpu, or cuda for a GPU; " in message
+    there = device.startswith("cuda")
+    expected = "cpu, or cuda for a GPU; " if there else f"cpu or cuda, found {device!r}"
+    assert f"argument --device: expected {expected}" in message
+    assert "privateuseone" not in message, "PyTorch's list of what it knows"
 
 
 def test_a_processor_by_its_number_is_measured_as_a_processor(
@@ -160,6 +188,8 @@ def test_what_is_no_seed_is_refused(text: str, capsys: pytest.CaptureFixture[str
     [
         (["drift", "--threads", "0"], "--threads: expected at least 1, found '0'"),
         (["sweep", "--jobs", "few"], "--jobs: expected a whole number, found 'few'"),
+        (["rerun", "x", "--tolerance", "-1"], "--tolerance: expected a number of at least 0, fou"),
+        (["rerun", "x", "--tolerance", "nan"], "--tolerance: expected a number of at least 0, fou"),
         (["sweep", "--device", "gpu"], "--device: invalid choice: 'gpu'"),
     ],
 )
@@ -169,6 +199,40 @@ def test_a_wrong_option_is_refused_by_what_it_expects(
     with pytest.raises(SystemExit, match="2"):
         main(given)
     assert message in capsys.readouterr().err
+
+
+def test_a_sweep_with_a_wrong_profile_is_refused_when_nothing_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sweep, "missing", lambda chosen: [])
+    assert main(["sweep", "--profile", "nowhere"]) == 1
+    shown = capsys.readouterr()
+    assert "profile: expected local, slurm, kubernetes" in shown.err
+    assert not shown.out
+
+
+def test_what_is_no_record_is_not_trained_again(capsys: pytest.CaptureFixture[str]) -> None:
+    readme = results.ROOT / "README.md"
+    assert main(["rerun", str(readme)]) == 1
+    message = capsys.readouterr().err
+    assert message == (
+        f"aevb: error: {readme}: not a readable record: no JSON at line 1, column 1\n"
+    )
+
+
+@pytest.mark.parametrize("figure", ["figure-2", "figure-3"])
+def test_compare_without_runs_says_so_and_how_to_make_them(
+    figure: str, records: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", figure, "--preset", "smoke"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == (f"aevb: no smoke runs: python -m aevb run {figure} --preset smoke\n")
+    assert "mnist" in shown.out, "the paper's rows are printed all the same"
+
+
+def test_compare_with_runs_says_nothing_beside_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "figure-2"]) == 0
+    assert not capsys.readouterr().err
 
 
 def test_a_record_of_another_kind_is_not_trained_again(capsys: pytest.CaptureFixture[str]) -> None:
@@ -320,6 +384,29 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])
     assert len(capsys.readouterr().out.splitlines()) > 4
+
+
+def test_the_help_says_what_each_setting_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit, match="0"):
+        main(["run", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for line in (
+        "--samples N training samples to evaluate in all, such as 1e7",
+        "--step-size X Adagrad's step size",
+        "--estimator {A,B} of the lower bound: A (eq. 6) or B (eq. 7)",
+        "--prior {True,False} whether the parameters have a prior",
+        "--precision {float32,bfloat16} of the matrix products",
+        "--pixels {gray,drawn,thresholded} MNIST: what its gray values become",
+        "--decoder-variance {network,floored,constant} Frey Face: the decoder's variance",
+        "--start {resampled,persistent} Figure 3: how an estimate's chains start",
+    ):
+        assert line in shown
+    with pytest.raises(SystemExit, match="0"):
+        main(["compare", "--help"])
+    assert "whose runs (default paper)" in capsys.readouterr().out
 
 
 def test_the_console_script_is_the_module() -> None:

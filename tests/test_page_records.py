@@ -25,10 +25,11 @@ def test_which_records_code_reads(code: str, expected: list[str]) -> None:
 def test_the_sentence_says_how_many_where_and_when() -> None:
     records = results.find("figure-2")
     said = page_records.sentence(["figure-2"])
-    assert f"records of figure-2: {len(records)} runs, seeds 0, 1" in said
+    assert f"the records in book/results/figure-2 ({len(records)} runs, seeds 0, 1" in said
+    assert (ROOT / "book/results/figure-2").is_dir()
     assert all(record.provenance["date"] >= "2026" for record in records)
     assert max(record.provenance["date"] for record in records) in said
-    assert "a processor" in said
+    assert "on NVIDIA H100 80GB HBM3, processors, " in said
     assert page_records.sentence([]).startswith("This page rests on no stored run")
 
 
@@ -44,5 +45,5 @@ def test_every_chapter_that_reads_records_says_so(path) -> None:
         pytest.skip("the book is not built: run `make book`")
     text = built.read_text()
     for name in names:
-        assert f"records of {name}: " in text
+        assert f" in book/results/{name} (" in text
     assert 'class="page-records"' in text

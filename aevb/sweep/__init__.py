@@ -28,7 +28,7 @@ from aevb import data, results
 from aevb.experiments import Experiment, ExperimentError, lacking
 from aevb.sweep import cost
 
-__all__ = ["PROFILES", "Job", "Missing", "jobs", "launch", "missing", "report"]
+__all__ = ["PROFILES", "Job", "Missing", "jobs", "launch", "missing", "profile_folder", "report"]
 
 HERE = Path(__file__).resolve().parent
 PROFILES = ("local", "slurm", "kubernetes")
@@ -176,6 +176,21 @@ def _told(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
 
 
+def profile_folder(profile: str) -> Path:
+    """The folder of a Snakemake profile: one of ``PROFILES``, or another's own.
+
+    Raises:
+        ExperimentError: If it is not there.
+    """
+    folder = HERE / "profiles" / profile if profile in PROFILES else Path(profile).resolve()
+    if not (folder / "config.yaml").exists():
+        raise ExperimentError(
+            f"profile: expected {', '.join(PROFILES)} or a folder with a config.yaml; "
+            f"found {profile!r}"
+        )
+    return folder
+
+
 def launch(
     work: Sequence[Job], profile: str = "local", at_once: int | None = None, *, device: str = "cpu"
 ) -> dict[str, str]:
@@ -194,12 +209,7 @@ def launch(
     Raises:
         ExperimentError: If Snakemake or the profile is not there.
     """
-    folder = HERE / "profiles" / profile if profile in PROFILES else Path(profile).resolve()
-    if not (folder / "config.yaml").exists():
-        raise ExperimentError(
-            f"profile: expected {', '.join(PROFILES)} or a folder with a config.yaml; "
-            f"found {profile!r}"
-        )
+    folder = profile_folder(profile)
     command = [_snakemake(), "--snakefile", str(HERE / "Snakefile"), "--profile", str(folder)]
     local = profile == "local"
     if local and device == "cpu":

@@ -6,6 +6,9 @@ smaller ones fetch extensions when a formula needs them, and one that is missing
 formula undrawn), its fonts, and MathJax's license. Each file is checked before it is copied.
 
 They do not go under ``_static``, because Jupyter Book adds every script there to every page.
+
+A formula is a stop of the tab key only where it is wider than its place, so that the arrow keys
+move it; so is a figure. MathJax makes every formula one, for its menu: ``_config.yml`` forbids it.
 """
 
 import hashlib
@@ -23,6 +26,17 @@ FONTS = "output/chtml/fonts/woff-v2"
 # SHA-256 of the script, and of the 23 fonts one after the other in the order of their names.
 SCRIPT_SHA256 = "91b005503c5d1f0958bf4d73ada1a3be33596b2c4ab5da22277f1b0d3149b5a4"
 FONTS_SHA256 = "142f8a69d97768d841847e71af896961da33ffa0a500fe6b950c7f31c6334a92"
+
+REACH = """addEventListener("load", () => {
+  const wide = "article :is(.math, mjx-container, figure)";
+  const reach = () => document.querySelectorAll(wide).forEach(node => {
+    if (node.scrollWidth > node.clientWidth + 1 && getComputedStyle(node).overflowX === "auto")
+      node.tabIndex = 0;
+    else node.removeAttribute("tabindex");
+  });
+  const drawn = window.MathJax?.startup?.promise ?? Promise.resolve();
+  drawn.then(reach).then(() => addEventListener("resize", reach));
+})"""
 
 
 def installed() -> Path:
@@ -73,4 +87,5 @@ def set_path(app: Sphinx, config: object) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", set_path)
     app.connect("builder-inited", vendor_before_pages)
+    app.add_js_file(None, body=REACH)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,4 @@
-"""The last lines of a chapter: which stored runs it rests on, and when the rest was computed.
+"""The last lines of a chapter: which records it reads from, and when the rest was computed.
 
 A chapter's code says which records it reads: ``results.find("figure-2")``, ``reproduce`` of a
 figure, or a run that is ``stored``. What it does not read it computes when the book is built.
@@ -36,12 +36,12 @@ def _home(figure: str) -> str:
 
 
 def sentence(names: list[str]) -> str:
-    """What a chapter rests on, said of the records of these figures."""
+    """Where a chapter reads from: the records of these figures, of which it may use but some."""
     said = [_of(name) for name in names]
     rest = f"computed when this page was built, {datetime.now(UTC):%Y-%m-%d}."
     if not said:
         return f"This page rests on no stored run: its numbers were {rest}"
-    return f"This page rests on {'; on '.join(said)}. Everything else was {rest}"
+    return f"This page reads from the records in {'; in '.join(said)}. Everything else was {rest}"
 
 
 def _of(figure: str) -> str:
@@ -51,12 +51,12 @@ def _of(figure: str) -> str:
         return ", ".join(sorted(values))
 
     dates = sorted(record.provenance["date"] for record in records)
-    devices = {record.provenance["device"].replace("cpu", "a processor") for record in records}
+    devices = {record.provenance["device"].replace("cpu", "processors") for record in records}
     seeds = {str(r.configuration["seed"]) for r in records if "seed" in r.configuration}
     return (
-        f"records of {figure}: {len(records)} runs"
+        f"book/results/{figure} ({len(records)} runs"
         + (f", seeds {each(seeds)}" if len(seeds) > 1 else "")
-        + f", on {each(devices)}, {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}"
+        + f", on {each(devices)}, {' to '.join(dict.fromkeys([dates[0], dates[-1]]))})"
     )
 
 

@@ -25,6 +25,8 @@ globalThis.curveExplorer ??= { figures: {} };
 
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+  const dark = () => document.documentElement.dataset.theme === "dark";
+
   class Explorer {
     constructor(root) {
       this.root = root;
@@ -71,26 +73,31 @@ globalThis.curveExplorer ??= { figures: {} };
 
     traces() {
       const panel = this.panels[this.panel.value];
+      const faint = dark() ? { width: 1.5, opacity: 0.9 } : { width: 1, opacity: 0.6 };
+      const named = new Set();
       return panel.curves
         .filter((curve) => this.paper.checked || !curve.paper)
         .map((curve) => ({
           x: curve.x,
           y: curve.y,
           name: curve.label,
+          legendgroup: curve.label, // runs that differ by their seed only
+          showlegend: named.size < named.add(curve.label).size,
           type: "scatter",
           mode: "lines",
-          line: { color: curve.color, dash: curve.dash, width: curve.paper ? 1 : 2.5 },
-          opacity: curve.paper ? 0.6 : 1,
+          line: { color: curve.color, dash: curve.dash, width: curve.paper ? faint.width : 2.5 },
+          opacity: curve.paper ? faint.opacity : 1,
           hovertemplate: `%{y:.2f} nats after %{x:,} samples<br>${curve.told}<extra>${curve.label}</extra>`,
         }));
     }
 
-    /** The part that moves: where training starts is far below. */
+    /** The part that moves, and where every curve ends: where training starts is far below. */
     range(traces) {
       const tops = traces.map((trace) => Math.max(...trace.y));
       const late = traces.flatMap((trace) => trace.y.filter((_, i) => trace.x[i] >= 1e5));
       const [low, high] = [Math.min(...late), Math.max(...tops)];
-      const floor = Math.max(low, high - (high > 0 ? 900 : 70));
+      const ends = traces.map((trace) => trace.y[trace.y.length - 1]);
+      const floor = Math.max(low, Math.min(high - (high > 0 ? 900 : 70), ...ends));
       return [floor - (high - floor) * 0.05, high + (high - floor) * 0.05];
     }
 
@@ -110,7 +117,8 @@ globalThis.curveExplorer ??= { figures: {} };
         plot_bgcolor: "rgba(0,0,0,0)",
         font: { color: text, family: "inherit" },
         hoverlabel: { align: "left" },
-        legend: narrow ? { orientation: "h", y: -0.22, yanchor: "top" } : {},
+        legend: { traceorder: "normal", tracegroupgap: 0,
+                  ...(narrow && { y: -0.2, yanchor: "top", x: 0, maxheight: 320 }) },
         xaxis: { ...axis, title: { text: "training samples evaluated" }, type: log ? "log" : "linear",
                  range: log ? [5, Math.log10(end)] : [0, end], exponentformat: "power" },
         yaxis: { ...axis, title: { text: "nats per datapoint" }, range: this.range(traces) },
@@ -119,7 +127,8 @@ globalThis.curveExplorer ??= { figures: {} };
       this.plot.setAttribute("aria-label", `Curves of the panel ${panel}: nats against training samples. ` +
         "The tables of this page have their values.");
       this.drawn = Plotly.react(this.plot, traces, layout,
-        { displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage"] })
+        { displaylogo: false, showSendToCloud: false, plotlyServerURL: "", // nothing leaves this page
+          modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage"] })
         .then(() => { this.root.dataset.ready = panel; });
     }
   }

@@ -9,6 +9,8 @@
   const EVIDENCE = -0.5 * (Math.log(2 * Math.PI * (1 + NOISE ** 2)) + X ** 2 / (1 + NOISE ** 2));
   const [WIDTH, HEIGHT, LEFT, RIGHT] = [420, 200, -3, 3];
   const LOWEST = -10; // nats, at the foot of the column
+  const COLUMN = { x: WIDTH + 30, width: 80 };
+  const ROOM = 20; // for a name in a part of the column
 
   const normal = (z, mean, std) =>
     Math.exp(-0.5 * ((z - mean) / std) ** 2) / (std * Math.sqrt(2 * Math.PI));
@@ -34,12 +36,13 @@
       for (const [text, y, kind] of [["prior p(z)", 20, "prior"], ["posterior p(z|x)", 42, "posterior"], ["q(z)", 64, "q"]]) {
         svg(picture, "text", { x: 6, y, class: `name ${kind}` }).textContent = text;
       }
-      this.bound = svg(picture, "rect", { x: WIDTH + 30, width: 40, class: "bound" });
-      this.gap = svg(picture, "rect", { x: WIDTH + 30, width: 40, class: "gap" });
-      svg(picture, "path", { d: `M${WIDTH + 20} ${this.y(EVIDENCE)}h60`, class: "evidence" });
-      svg(picture, "text", { x: WIDTH + 84, y: this.y(EVIDENCE) + 4, class: "tick start" }).textContent = "log p";
-      this.boundName = svg(picture, "text", { x: WIDTH + 50, class: "tick" });
-      this.boundName.textContent = "bound";
+      this.bound = svg(picture, "rect", { ...COLUMN, class: "bound" });
+      this.gap = svg(picture, "rect", { ...COLUMN, class: "gap" });
+      svg(picture, "path", { d: `M${COLUMN.x - 10} ${this.y(EVIDENCE)}h${COLUMN.width + 20}`, class: "evidence" });
+      const name = (text, y = 0) => svg(picture, "text", { x: COLUMN.x + COLUMN.width / 2, y, class: "tick" }, text);
+      name("log p(x)", this.y(EVIDENCE) - 8);
+      this.boundName = name("bound");
+      this.gapName = name("divergence");
       const controls = html(root, "div", { class: "controls" });
       this.inputs = Object.fromEntries([["mean", "mean of q", -3, 3], ["std", "standard deviation of q", 0.1, 2.5]].map(
         ([name, text, min, max]) => {
@@ -76,12 +79,19 @@
       this.bound.setAttribute("height", Math.max(0, foot - edge));
       this.gap.setAttribute("y", top);
       this.gap.setAttribute("height", Math.max(0, edge - top));
-      this.boundName.setAttribute("y", Math.min(edge + 16, HEIGHT - 4));
+      this.place(this.boundName, edge, foot);
+      this.place(this.gapName, top, edge);
       for (const name of ["mean", "std"]) this.inputs[name].value = q[name];
       const text = `bound ${shown(bound)} + divergence ${shown(kl)} = log p(x) ${shown(EVIDENCE)} nats`;
       this.picture.setAttribute("aria-label", `Prior, posterior and q over z, and a column: ${text}`);
       this.said.textContent = text;
       Object.assign(this.root.dataset, { bound, kl, evidence: EVIDENCE });
+    }
+
+    /** A name in the middle of its part of the column, where there is room. */
+    place(name, top, foot) {
+      name.setAttribute("y", (top + foot) / 2 + 5);
+      name.setAttribute("visibility", foot - top < ROOM ? "hidden" : "visible");
     }
 
     stop() { cancelAnimationFrame(this.frame); }

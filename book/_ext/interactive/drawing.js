@@ -26,6 +26,11 @@ globalThis.drawing ??= (() => {
 
     shown: (value, digits = 2) => value.toFixed(digits).replace("-", "−"),
 
+    /** At most four digits that count, in groups of three: 43,080. */
+    rounded: (value, digits = 2) => Number(value.toPrecision(4)).toLocaleString("en", {
+      minimumFractionDigits: Math.abs(value) < 100 ? digits : 0, maximumFractionDigits: digits,
+    }).replace("-", "−"),
+
     path: (points) => `M${points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}`,
 
     /** Uniform draws on (0, 1), the same for the same seed (mulberry32). */

@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const { svg, html, slider, shown, path, uniform, animate } = drawing;
+  const { svg, html, slider, shown, rounded, path, uniform, animate } = drawing;
   const [LEFT, WIDTH, HEIGHT] = [50, 490, 240];
   const ESTIMATES = 1000;
   const KINDS = { naive: "q", reparameterized: "posterior" };
@@ -99,13 +99,14 @@
     scale() {
       this.truth = 2 * this.set.mean;
       this.reach = 2.5 * Math.sqrt(exact(this.set).naive);
-      const power = 10 ** Math.floor(Math.log10(this.reach));
-      const step = [5, 2, 1].map((digit) => digit * power).find((size) => size <= this.reach);
+      const most = this.reach * 0.7; // so that zero is not the only one
+      const power = 10 ** Math.floor(Math.log10(most));
+      const step = [5, 2, 1].map((digit) => digit * power).find((size) => size <= most);
       this.ticks.replaceChildren();
       for (let n = Math.ceil((this.truth - this.reach) / step); n * step <= this.truth + this.reach; n++) {
         const y = this.y(n * step);
         if (y < 10 || y > HEIGHT - 6) continue;
-        svg(this.ticks, "text", { x: LEFT - 8, y: y + 4, class: "end" }, shown(n * step, Math.max(0, -Math.log10(power))));
+        svg(this.ticks, "text", { x: LEFT - 8, y: y + 4, class: "end" }, rounded(n * step, Math.max(0, -Math.log10(power))));
       }
     }
 
@@ -123,7 +124,7 @@
         const mean = sum / values.length;
         const variance = values.reduce((all, value) => all + (value - mean) ** 2, 0) / (values.length - 1);
         const numbers = [mean, variance, derived[kind]];
-        numbers.forEach((value, n) => { this.cells[kind][n].textContent = shown(value); });
+        numbers.forEach((value, n) => { this.cells[kind][n].textContent = rounded(value); });
         Object.assign(told, { [`${kind}Mean`]: mean, [`${kind}Variance`]: variance, [`${kind}Derived`]: derived[kind] });
       }
       Object.assign(this.root.dataset, told, { count });
@@ -131,7 +132,7 @@
       const ratio = derived.naive / derived.reparameterized;
       const { mean, dim, samples } = this.set;
       const text = `μ = ${shown(mean)}, J = ${dim}, L = ${samples}: the true gradient is ${shown(this.truth)}, ` +
-        `and the naive estimate varies ${shown(ratio, 1)} times as much as the other.`;
+        `and the naive estimate varies ${rounded(ratio, 1)} times as much as the other.`;
       this.said.textContent = text;
       this.picture.setAttribute("aria-label", `Estimates and their running means, of both estimators. ${text}`);
     }

@@ -55,6 +55,7 @@
       }
       this.ticks = svg(this.picture, "g");
       this.way = svg(this.picture, "path", { class: "way" });
+      this.beyond = svg(this.picture, "path", { class: "way beyond" }); // the draw is outside the window
       this.arrow = svg(this.picture, "path", { class: "q arrow" });
       this.point = svg(this.picture, "circle", { r: 5, class: "point" });
       const choice = html(root, "div", { class: "controls" });
@@ -71,7 +72,7 @@
     }
 
     choose(name) {
-      cancelAnimationFrame(this.root.frame);
+      this.stop();
       this.law = LAWS[name];
       this.name = name;
       this.noise = [];
@@ -87,19 +88,26 @@
     }
 
     move(u) {
-      cancelAnimationFrame(this.root.frame);
+      this.stop();
       this.show(u);
     }
 
+    stop() {
+      cancelAnimationFrame(this.root.frame);
+      this.goal = null;
+      this.said.setAttribute("aria-live", "polite");
+    }
+
     drop() {
-      const end = this.noise.length + DRAWS;
+      this.goal = (this.goal ?? this.noise.length) + DRAWS;
       this.said.setAttribute("aria-live", "off"); // a hundred sentences are not to be read out
       animate(this.root, () => {
         this.noise.push(this.next(), this.next());
-        if (this.noise.length === end) this.said.setAttribute("aria-live", "polite");
+        const done = this.noise.length >= this.goal;
+        if (done) this.stop();
         this.slide.value = this.noise[this.noise.length - 1];
         this.show();
-        return this.noise.length === end;
+        return done;
       });
     }
 
@@ -154,12 +162,16 @@
       const z = this.g(u);
       const slope = this.slope(u);
       const [x, y] = [Math.max(LEFT, Math.min(LEFT + WIDTH, this.x(z))), this.y(u)];
-      this.way.setAttribute("d", `M${LEFT} ${y}H${x}V${FLOOR}`);
+      const inside = low <= z && z <= high;
+      const out = Math.sign(z - low); // to which side
+      this.way.setAttribute("d", inside ? `M${LEFT} ${y}H${x}V${FLOOR}` : `M${out > 0 ? LEFT : LEFT + 30} ${y}H${x}`);
+      this.beyond.setAttribute("d", inside ? "" : `M${x - 7 * out} ${y - 5}L${x} ${y}l${-7 * out} 5`);
+      this.point.setAttribute("visibility", inside ? "visible" : "hidden");
       this.point.setAttribute("cx", x);
       this.point.setAttribute("cy", y);
       const end = Math.max(LEFT, Math.min(LEFT + WIDTH, this.x(z + LENGTH * (slope ?? 0))));
       const head = Math.sign(end - x) * Math.min(6, Math.abs(end - x));
-      this.arrow.setAttribute("d", Math.abs(end - x) < 1 ? "" :
+      this.arrow.setAttribute("d", !inside || Math.abs(end - x) < 1 ? "" :
         `M${x} ${TOP + 12}H${end}M${end - head} ${TOP + 7}L${end} ${TOP + 12}l${-head} 5`);
 
       const [name] = this.law.of[this.moved];

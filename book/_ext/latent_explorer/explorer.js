@@ -184,7 +184,10 @@
       this.inputs = flat ? [] : this.z.map((_, j) => this.slider(j));
       this.draw.hidden = choice.dataset !== "mnist";
       this.showGiven();
-      this.forget();
+      this.verdict.textContent = ""; // it was the model's before
+      if (!this.latestImage) this.forget();
+      else if (!this.draw.hidden) this.recognize(this.latestImage); // the same digit in another model
+      this.render();
       this.root.dataset.ready = choice.name;
     }
 
@@ -200,12 +203,14 @@
     }
 
     slider(j) {
-      const label = element(this.sliders, "label", {}, `z${j + 1}`);
+      const label = element(this.sliders, "label");
+      element(label, "span", {}, `z${j + 1}`);
       const input = element(label, "input", { type: "range", min: -SPREAD, max: SPREAD, step: 0.05, value: 0 });
       input.addEventListener("input", () => {
         this.z[j] = Number(input.value);
         this.later();
       });
+      element(label, "output", { "aria-hidden": true }); // the slider itself tells its value
       return input;
     }
 
@@ -247,7 +252,10 @@
       paint(this.image, latentExplorer.decode(this.model, this.z), this.choice.size);
       this.image.setAttribute("aria-label", `The image decoded at z = ${this.position()}`);
       this.caption.textContent = this.choice.latent === 2 ? `z = ${this.position()}` : "";
-      this.inputs.forEach((input, j) => { input.value = this.z[j]; });
+      this.inputs.forEach((input, j) => {
+        input.value = this.z[j];
+        input.nextSibling.textContent = shown(this.z[j]);
+      });
       if (!this.plane.hidden) this.renderPlane();
     }
 
@@ -306,7 +314,7 @@
 
     forget() {
       this.wipe();
-      this.q = null;
+      this.q = this.latestImage = null;
       for (const canvas of [this.seen, this.again]) paint(canvas, new Float32Array(784), [28, 28]);
       this.verdict.textContent = this.draw.hidden ? "" : "Draw a digit in the black square, or choose a test image.";
       this.render();
@@ -346,7 +354,7 @@
       paint(this.seen, x, [28, 28]);
       paint(this.again, latentExplorer.decode(this.model, this.q.mean), [28, 28]);
       this.verdict.textContent = `Bound ${bound.toFixed(1).replace("-", "−")} nats, ` +
-        `after ${kl.toFixed(1)} nats of divergence from the prior.`;
+        `of which the divergence from the prior takes ${kl.toFixed(1)}.`;
       Object.assign(this.root.dataset, { bound, kl });
       this.render();
     }
