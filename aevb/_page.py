@@ -68,9 +68,9 @@ def shortfall(records: Sequence[Record]) -> str:
         return ""
     came = {name: million(_reached(run)) for name, run in farthest.items()}
     if len(set(came.values())) == 1:
-        return f"ours: to {came.popitem()[1]} samples"
-    lines = [f"{ALGORITHMS[name]} {value}" for name, value in reversed(came.items())]
-    return "\n".join(["ours to", *lines])
+        return f"ours: to\n{came.popitem()[1]} samples"
+    told = {ALGORITHMS[name]: n.removesuffix(" million") for name, n in reversed(came.items())}
+    return "\n".join(["ours to (millions)", *(f"{name} {n}" for name, n in told.items())])
 
 
 def _reached(record: Record) -> float:
